@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Installs mbrl_ros."""
+
+from setuptools import find_packages, setup
+
+package_name = "mbrl_ros"
+
+setup(
+    name=package_name,
+    version="0.1.0",
+    packages=find_packages(exclude=["test"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/" + package_name]),
+        ("share/" + package_name, ["package.xml"]),
+    ],
+    install_requires=["setuptools"],
+    zip_safe=True,
+    maintainer="mbrl maintainers",
+    maintainer_email="maintainers@mbrl.invalid",
+    description="Shared plumbing of the nodes: parameters, quality of service, message conversion, lifecycle, diagnostics.",
+    license="Apache-2.0",
+    entry_points={"console_scripts": []},
+)
