@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks: what the robot is rewarded for.
+
+A reward is written once and works on numpy arrays and torch tensors of any leading shape: it takes single state
+variables with `[..., i]` and combines them with functions that both libraries share.
+"""
+
+import math
+import sys
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Mapping
+
+import numpy as np
+
+from mbrl_core.config import ConfigurationError
+from mbrl_core.specs import RobotSpec
+
+Batch = Any  # numpy array or torch tensor
+
+
+def array_library(values: Batch) -> Any:
+    """numpy, or torch when `values` is a tensor. Does not import torch."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and isinstance(values, torch.Tensor) else np
+
+
+@dataclass(frozen=True)
+class Task:
+    """A reward with a goal, parameters and weights.
+
+    Subclasses name their `kind`, the state variables they use, and defaults; unknown parameter or weight names
+    and goals of another size raise ConfigurationError. `version` grows with every change in a running system.
+    """
+
+    goal: tuple[float, ...] = ()
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    version: int = 1
+
+    kind: ClassVar[str] = ""
+    state_size: ClassVar[int] = 0
+    action_size: ClassVar[int] = 0
+    default_goal: ClassVar[tuple[float, ...]] = ()
+    default_parameters: ClassVar[Mapping[str, float]] = {}
+    default_weights: ClassVar[Mapping[str, float]] = {}
+
+    def __post_init__(self) -> None:
+        goal = tuple(float(value) for value in self.goal) or self.default_goal
+        if len(goal) != len(self.default_goal):
+            raise ConfigurationError(
+                f"task {self.kind!r} goal: got {len(goal)} numbers, expected {len(self.default_goal)}"
+            )
+        object.__setattr__(self, "goal", goal)
+        object.__setattr__(self, "parameters", self._complete("parameter", self.parameters, self.default_parameters))
+        object.__setattr__(self, "weights", self._complete("weight", self.weights, self.default_weights))
+        if not all(math.isfinite(value) for value in (*goal, *self.parameters.values(), *self.weights.values())):
+            raise ConfigurationError(f"task {self.kind!r}: goal, parameters and weights must be finite")
+
+    def _complete(self, role: str, given: Mapping[str, float], defaults: Mapping[str, float]) -> Mapping[str, float]:
+        unknown = sorted(set(given) - set(defaults))
+        if unknown:
+            known = ", ".join(defaults) or "none"
+            raise ConfigurationError(f"task {self.kind!r}: unknown {role} {unknown[0]!r}, expected one of: {known}")
+        return {**defaults, **{name: float(value) for name, value in given.items()}}
+
+    def check_robot(self, spec: RobotSpec) -> None:
+        """Raises ConfigurationError when the task is defined on states or actions of another size."""
+        if (spec.state.size, spec.action.size) != (self.state_size, self.action_size):
+            raise ConfigurationError(
+                f"task {self.kind!r}: robot {spec.name!r} has {spec.state.size} states and {spec.action.size} actions,"
+                f" expected {self.state_size} and {self.action_size}"
+            )
+
+    def reward(self, state: Batch, action: Batch, next_state: Batch) -> Batch:
+        """Reward of transitions.
+
+        state, next_state [..., state_size] in SI units, action [..., action_size] in normalised units -> [...].
+        """
+        raise NotImplementedError
+
+    def terminated(self, state: Batch) -> Batch:
+        """Whether a state [..., state_size] ends the episode -> bool [...]. None does unless a subclass says so."""
+        return array_library(state).zeros_like(state[..., 0]) > 0.0
+
+    def state_is_success(self, state: Batch) -> Batch:
+        """Whether a state [..., state_size] fulfils the task -> bool [...]; for judging, never for learning."""
+        raise NotImplementedError
+
+
+class CartpoleTip(Task):
+    """Swing-up of the PETS cart-pole: exp(-|tip - goal|^2 / length^2) - w_action a^2.
+
+    Chua et al. 2018, "Deep Reinforcement Learning in a Handful of Trials", appendix A.1. State: cart position x (m),
+    pole angle (rad, 0 hanging), their velocities. The reward is that of the state that the action leads to.
+    """
+
+    kind = "cartpole_tip"
+    state_size, action_size = 4, 1
+    default_goal = (0.0, 0.6)
+    default_parameters = {"pole_length": 0.6}
+    default_weights = {"action": 0.01}
+
+    def _squared_distance(self, state: Batch) -> Batch:
+        library = array_library(state)
+        length = self.parameters["pole_length"]
+        horizontal = state[..., 0] - length * library.sin(state[..., 1]) - self.goal[0]
+        vertical = -length * library.cos(state[..., 1]) - self.goal[1]
+        return horizontal * horizontal + vertical * vertical
+
+    def reward(self, state: Batch, action: Batch, next_state: Batch) -> Batch:
+        library = array_library(next_state)
+        closeness = library.exp(-self._squared_distance(next_state) / self.parameters["pole_length"] ** 2)
+        return closeness - self.weights["action"] * action[..., 0] * action[..., 0]
+
+    def state_is_success(self, state: Batch) -> Batch:
+        return self._squared_distance(state) < (0.2 * self.parameters["pole_length"]) ** 2
+
+
+class PendulumUpright(Task):
+    """Swing-up of a pendulum: -(w_angle (1 - cos(angle - goal)) + w_velocity velocity^2 + w_action a^2).
+
+    State: angle (rad, 0 hanging), velocity (rad/s). Goal: angle (rad).
+    """
+
+    kind = "pendulum_upright"
+    state_size, action_size = 2, 1
+    default_goal = (math.pi,)
+    default_weights = {"angle": 1.0, "velocity": 0.02, "action": 0.001}
+
+    def reward(self, state: Batch, action: Batch, next_state: Batch) -> Batch:
+        library = array_library(next_state)
+        height = 1.0 - library.cos(next_state[..., 0] - self.goal[0])
+        velocity = next_state[..., 1]
+        effort = action[..., 0] * action[..., 0]
+        return -(
+            self.weights["angle"] * height
+            + self.weights["velocity"] * velocity * velocity
+            + self.weights["action"] * effort
+        )
+
+    def state_is_success(self, state: Batch) -> Batch:
+        library = array_library(state)
+        within_angle = library.cos(state[..., 0] - self.goal[0]) > math.cos(0.2)
+        return within_angle & (library.abs(state[..., 1]) < 0.5)
+
+
+class AcrobotTip(Task):
+    """Swing-up of an acrobot: height of the tip above the lowest point over the full range, less effort and speed.
+
+    State: shoulder angle (rad, 0 hanging), elbow angle (rad, 0 straight), their velocities. Goal: tip height (m)
+    above the shoulder.
+    """
+
+    kind = "acrobot_tip"
+    state_size, action_size = 4, 1
+    default_goal = (2.0,)
+    default_parameters = {"upper_length": 1.0, "lower_length": 1.0}
+    default_weights = {"velocity": 0.002, "action": 0.001}
+
+    def _height(self, state: Batch) -> Batch:
+        library = array_library(state)
+        upper, lower = self.parameters["upper_length"], self.parameters["lower_length"]
+        return -upper * library.cos(state[..., 0]) - lower * library.cos(state[..., 0] + state[..., 1])
+
+    def reward(self, state: Batch, action: Batch, next_state: Batch) -> Batch:
+        reach = self.parameters["upper_length"] + self.parameters["lower_length"]
+        missing = (self._height(next_state) - self.goal[0]) / (2.0 * reach)
+        speed = next_state[..., 2] * next_state[..., 2] + next_state[..., 3] * next_state[..., 3]
+        effort = action[..., 0] * action[..., 0]
+        return 1.0 - 4.0 * missing * missing - self.weights["velocity"] * speed - self.weights["action"] * effort
+
+    def state_is_success(self, state: Batch) -> Batch:
+        return self._height(state) > self.goal[0] - 0.2
+
+
+class ReacherTip(Task):
+    """Planar two-link reacher: -(w_distance |tip - goal| + w_close (1 - exp(-|tip - goal|^2 / width^2))) - w_action |a|^2
+    - w_velocity |velocity|^2.
+
+    State: joint angles (rad), their velocities (rad/s). Goal: tip position (m). The narrow second term makes the last
+    centimetre worth something.
+    """
+
+    kind = "reacher_tip"
+    state_size, action_size = 4, 2
+    default_goal = (0.1, 0.1)
+    default_parameters = {"upper_length": 0.1, "lower_length": 0.11, "width": 0.02}
+    default_weights = {"distance": 5.0, "close": 1.0, "velocity": 0.001, "action": 0.01}
+
+    def tip(self, state: Batch) -> tuple[Batch, Batch]:
+        """Tip coordinates (m), each [...]."""
+        library = array_library(state)
+        upper, lower = self.parameters["upper_length"], self.parameters["lower_length"]
+        total = state[..., 0] + state[..., 1]
+        horizontal = upper * library.cos(state[..., 0]) + lower * library.cos(total)
+        vertical = upper * library.sin(state[..., 0]) + lower * library.sin(total)
+        return horizontal, vertical
+
+    def squared_distance(self, state: Batch) -> Batch:
+        """|tip - goal|^2 in m^2, [...]."""
+        horizontal, vertical = self.tip(state)
+        return (horizontal - self.goal[0]) ** 2 + (vertical - self.goal[1]) ** 2
+
+    def reward(self, state: Batch, action: Batch, next_state: Batch) -> Batch:
+        library = array_library(next_state)
+        squared = self.squared_distance(next_state)
+        far = self.weights["distance"] * library.sqrt(squared + 1e-8)
+        close = self.weights["close"] * (1.0 - library.exp(-squared / self.parameters["width"] ** 2))
+        effort = action[..., 0] * action[..., 0] + action[..., 1] * action[..., 1]
+        speed = next_state[..., 2] * next_state[..., 2] + next_state[..., 3] * next_state[..., 3]
+        return -(far + close + self.weights["action"] * effort + self.weights["velocity"] * speed)
+
+    def state_is_success(self, state: Batch) -> Batch:
+        return self.squared_distance(state) < 0.01**2
+
+
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (CartpoleTip, PendulumUpright, AcrobotTip, ReacherTip)}
+
+
+def make_task(
+    kind: str,
+    goal: tuple[float, ...] = (),
+    parameters: Mapping[str, float] | None = None,
+    weights: Mapping[str, float] | None = None,
+    version: int = 1,
+) -> Task:
+    """Builds a task by kind. Raises ConfigurationError that lists the known kinds."""
+    if kind not in TASKS:
+        raise ConfigurationError(f"unknown task {kind!r}, expected one of: {', '.join(sorted(TASKS))}")
+    return TASKS[kind](goal=tuple(goal), parameters=dict(parameters or {}), weights=dict(weights or {}), version=version)
