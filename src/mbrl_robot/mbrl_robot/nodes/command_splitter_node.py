@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Splits a command for all joints into one force topic per joint, which is what Gazebo's ApplyJointForce listens to.
+
+Gazebo goes on applying the last force for ever, so this node sends zero when commands stop coming and when it ends.
+"""
+
+import math
+import signal
+import sys
+from dataclasses import dataclass
+
+from mbrl_core.config import parameter
+from mbrl_core.robot_file import load_robot
+from mbrl_core.specs import SpecError
+from mbrl_ros import qos
+from mbrl_ros.health import Health
+from mbrl_ros.parameters import declare, finish
+from mbrl_ros.process import run
+from mbrl_ros.steady import now_ns, steady_timer
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.signals import uninstall_signal_handlers
+from std_msgs.msg import Float64, Float64MultiArray
+
+FORCE_TOPIC = "{joint}/cmd_force"
+CHECKS_PER_TIMEOUT = 4
+# A signal is served at the next check, so checks come often even where the time-out is long.
+LONGEST_CHECK_PERIOD = 0.1
+LAST_WORDS = Duration(seconds=0.5)
+
+
+@dataclass(frozen=True)
+class CommandSplitterConfiguration:
+    """Parameters of the command splitter."""
+
+    robot_file: str = parameter("", "Robot file (YAML): names the command topic and its joints", read_only=True)
+
+
+class CommandSplitterNode(Node):
+    """Float64MultiArray [action_size] (SI effort) on the robot's command topic to one Float64 per joint.
+
+    Raises SpecError when an action of the robot is not an effort. The time-out is the robot file's
+    `simulation.command_timeout`, in simulated seconds with use_sim_time and in steady seconds without.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("command_splitter")
+        configuration = declare(self, CommandSplitterConfiguration)
+        finish(self)
+        robot = load_robot(configuration.robot_file)
+        actions = robot.spec.action
+        for name, interface in zip(actions.names, actions.interfaces, strict=True):
+            if interface != "effort":
+                raise SpecError(f"action {name!r} interface: got {interface!r}, expected effort: the topics carry forces")
+        self._topic = robot.command_topic
+        self._joints = actions.names
+        self._timeout_ns = round(robot.simulation.command_timeout * 1e9)
+        self._simulated_time = bool(self.get_parameter("use_sim_time").value)
+        self._last_command_ns: int | None = None
+        self._health = Health(self)
+        self._publishers_of_joints = [
+            self.create_publisher(Float64, FORCE_TOPIC.format(joint=joint), qos.COMMAND) for joint in self._joints
+        ]
+        self.create_subscription(Float64MultiArray, self._topic, self._split, qos.COMMAND)
+        check_period = min(robot.simulation.command_timeout / CHECKS_PER_TIMEOUT, LONGEST_CHECK_PERIOD)
+        steady_timer(self, check_period, self._stop_when_silent)
+
+    def destroy_node(self) -> None:
+        """Sends zero, waits until it has arrived, and ends."""
+        self._send([0.0] * len(self._joints))
+        for publisher in self._publishers_of_joints:
+            publisher.wait_for_all_acked(LAST_WORDS)
+        super().destroy_node()
+
+    def _split(self, message: Float64MultiArray) -> None:
+        command = list(message.data)
+        if len(command) != len(self._joints):
+            expected = f"{len(self._joints)} ({', '.join(self._joints)})"
+            self._health.refuse("wrong_length", f"{self._topic}: {len(command)} numbers, expected {expected}")
+            return
+        if not all(math.isfinite(value) for value in command):
+            self._health.refuse("non_finite", f"{self._topic}: {command}, expected finite numbers")
+            return
+        self._last_command_ns = self._now_ns()
+        self._send(command)
+
+    def _stop_when_silent(self) -> None:
+        if self._last_command_ns is None:
+            return
+        silence_ns = self._now_ns() - self._last_command_ns
+        # Negative: the simulation was reset, and the last command belongs to the time before.
+        if silence_ns < 0 or silence_ns > self._timeout_ns:
+            self._last_command_ns = None
+            self._send([0.0] * len(self._joints))
+            self.get_logger().warning(
+                f"no command on {self._topic} for more than {self._timeout_ns / 1e9:g} s, or time ran backwards: sent zero"
+            )
+
+    def _send(self, command: list[float]) -> None:
+        for publisher, value in zip(self._publishers_of_joints, command, strict=True):
+            publisher.publish(Float64(data=value))
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds) if self._simulated_time else now_ns()
+
+
+def _make_node() -> CommandSplitterNode:
+    # rclpy's own handlers end the context before anything else, and nothing could be sent any more. These raise
+    # KeyboardInterrupt at the next check, with the context still alive.
+    uninstall_signal_handlers()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    return CommandSplitterNode()
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(run(_make_node))
+
+
+if __name__ == "__main__":
+    main()

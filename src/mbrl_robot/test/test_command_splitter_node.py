@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command splitter as its own process, over real DDS."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from std_msgs.msg import Float64, Float64MultiArray
+
+ROBOTS = Path(__file__).parents[3] / "config" / "robots"
+DOMAIN = 24
+COMMAND_TOPIC = "effort_controller/commands"
+
+
+class Bench:
+    """A command publisher, and everything that came on the force topics, in order of arrival."""
+
+    def __init__(self, joints: tuple[str, ...]) -> None:
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=DOMAIN)
+        self.node = rclpy.create_node("bench", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.commands = self.node.create_publisher(Float64MultiArray, COMMAND_TOPIC, 1)
+        self.forces: dict[str, list[float]] = {joint: [] for joint in joints}
+        for joint in joints:
+            self.node.create_subscription(
+                Float64, f"{joint}/cmd_force", lambda message, joint=joint: self.forces[joint].append(message.data), 10
+            )
+
+    def wait(self, condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+        """Spins until `condition` holds or the time is over; returns whether it held."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                return False
+            self.executor.spin_once(timeout_sec=0.02)
+        return True
+
+    def matched(self) -> bool:
+        """Whether commands and every force topic have their other side."""
+        return self.commands.get_subscription_count() == 1 and all(
+            self.node.count_publishers(f"{joint}/cmd_force") == 1 for joint in self.forces
+        )
+
+    def send(self, *values: float) -> None:
+        """Publishes one command."""
+        self.commands.publish(Float64MultiArray(data=list(values)))
+
+    def close(self) -> None:
+        """Ends the context."""
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+def start(robot: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "mbrl_robot.nodes.command_splitter_node", "--ros-args", "-p", f"robot_file:={robot}"]
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(DOMAIN), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.fixture
+def reacher() -> Iterator[tuple[Bench, "subprocess.Popen[str]"]]:
+    bench = Bench(("joint0", "joint1"))
+    process = start(ROBOTS / "reacher.yaml")
+    try:
+        assert bench.wait(bench.matched), "no match within 10 s"
+        yield bench, process
+    finally:
+        process.kill()
+        process.wait()
+        bench.close()
+
+
+def end(process: "subprocess.Popen[str]", number: signal.Signals = signal.SIGTERM) -> str:
+    process.send_signal(number)
+    _, text = process.communicate(timeout=3.0)
+    assert process.returncode == 0, text
+    return text
+
+
+def test_every_joint_gets_its_force(reacher: tuple[Bench, "subprocess.Popen[str]"]) -> None:
+    bench, _ = reacher
+    bench.send(12.5, -3.0)
+    assert bench.wait(lambda: all(bench.forces.values()))
+    assert bench.forces["joint0"][0] == 12.5
+    assert bench.forces["joint1"][0] == -3.0
+
+
+def test_silence_is_answered_by_zero_once(reacher: tuple[Bench, "subprocess.Popen[str]"]) -> None:
+    bench, _ = reacher
+    bench.send(12.5, -3.0)
+    assert bench.wait(lambda: len(bench.forces["joint0"]) >= 2, 2.0), "no zero after the time-out of 0.1 s"
+    bench.wait(lambda: False, 0.5)
+    assert bench.forces == {"joint0": [12.5, 0.0], "joint1": [-3.0, 0.0]}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_zero_is_the_last_word(tmp_path: Path, number: signal.Signals) -> None:
+    content = (ROBOTS / "cartpole.yaml").read_text()
+    robot = tmp_path / "patient.yaml"
+    robot.write_text(content.replace("command_timeout: 0.2", "command_timeout: 2000.0"))
+    assert robot.read_text() != content
+    bench = Bench(("slider",))
+    process = start(robot)
+    try:
+        assert bench.wait(bench.matched), "no match within 10 s"
+        bench.send(50.0)
+        assert bench.wait(lambda: bench.forces["slider"] == [50.0])
+        end(process, number)
+        assert bench.wait(lambda: bench.forces["slider"] == [50.0, 0.0], 2.0)
+    finally:
+        process.kill()
+        process.wait()
+        bench.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ((1.0,), "1 numbers, expected 2 (joint0, joint1)"),
+        ((1.0, 2.0, 3.0), "3 numbers, expected 2"),
+        ((1.0, float("nan")), "[1.0, nan], expected finite"),
+        ((float("inf"), 0.0), "[inf, 0.0], expected finite"),
+    ],
+)
+def test_bad_commands_are_refused(
+    reacher: tuple[Bench, "subprocess.Popen[str]"], command: tuple[float, ...], text: str
+) -> None:
+    bench, process = reacher
+    bench.send(*command)
+    bench.wait(lambda: False, 0.3)
+    assert bench.forces == {"joint0": [], "joint1": []}
+    log = end(process)
+    assert COMMAND_TOPIC in log and text in log, log
+
+
+def test_robot_without_effort_is_refused(tmp_path: Path) -> None:
+    content = (ROBOTS / "cartpole.yaml").read_text().replace("interface: effort", "interface: velocity")
+    robot = tmp_path / "velocity.yaml"
+    robot.write_text(content)
+    process = start(robot)
+    _, text = process.communicate(timeout=20.0)
+    assert process.returncode == 2
+    assert "action 'slider' interface: got 'velocity', expected effort" in text
