@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a learned dynamics model is to everyone who uses one."""
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Mapping
+
+import numpy as np
+import torch
+from mbrl_core.config import to_mapping
+from mbrl_core.dataset import Transitions
+from mbrl_core.specs import RobotSpec
+from torch import Tensor
+
+
+class ModelError(ValueError):
+    """A model cannot be built or restored. The text names what came and what was expected."""
+
+
+@dataclass(frozen=True)
+class GaussianPrediction:
+    """Next state by each member: mean and variance [members, B, state_size], SI units.
+
+    The variance is that of the noise; the spread of the means across members is what the model does not know.
+    Angles go on from those of the state that was asked about; they are not wrapped.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit did. `loss` in nats per transition, at the end; `seconds` of wall time."""
+
+    loss: float
+    steps: int
+    transitions: int
+    seconds: float
+
+
+class Stepper:
+    """One step for the rollout's inner loop, as deviations [members, rows, state_size].
+
+    This one serves any model; kinds with something faster override `DynamicsModel.stepper`.
+    """
+
+    def __init__(self, model: "DynamicsModel") -> None:
+        self._model = model
+
+    def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the next state, each [members, rows, state_size].
+
+        The result may be overwritten by the next call.
+        """
+        prediction = self._model.predict(state, action)
+        return prediction.mean, prediction.variance.sqrt()
+
+
+class DynamicsModel(ABC):
+    """A probabilistic model of the change of state, possibly with several members; float32 throughout."""
+
+    kind: ClassVar[str] = ""
+
+    def __init__(self, configuration: Any, spec: RobotSpec, members: int) -> None:
+        self.configuration = configuration
+        self.spec = spec
+        self.members = members
+
+    @abstractmethod
+    def predict(self, state: Tensor, action: Tensor) -> GaussianPrediction:
+        """Predicts the next state.
+
+        state [B, state_size] or [members, B, state_size] in SI units, action likewise [..., action_size] in normalised
+        units; without the leading dimension every member sees the same rows. Differentiable.
+        """
+
+    @abstractmethod
+    def fit(self, transitions: Transitions, seed: int) -> FitReport:
+        """Learns from all of `transitions`, going on from what it knows. Same seed and data: same result."""
+
+    @abstractmethod
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """Everything learned, as arrays: weights, normalisation, and what a later fit goes on from."""
+
+    @abstractmethod
+    def load_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Restores `state_arrays`. Raises ModelError on a missing array, a wrong shape or a non-finite number."""
+
+    def stepper(self, rows: int) -> Stepper:
+        """A step with buffers of its own for `rows` rows a member, frozen at the present weights."""
+        return Stepper(self)
+
+    def clone(self) -> "DynamicsModel":
+        """An independent copy, for a fit in the background."""
+        return copy.deepcopy(self)
+
+    def configuration_mapping(self) -> dict[str, Any]:
+        """`kind` and parameters: enough to build the model again."""
+        return {"kind": self.kind, **to_mapping(self.configuration)}
+
+    def jacobians(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives of the mean next state at state [B, state_size] and action [B, action_size].
+
+        Returns [members, B, state_size, state_size] and [members, B, state_size, action_size].
+        """
+        # One copy of the rows for each member, so that members' gradients do not add up.
+        states = state.expand(self.members, *state.shape).clone().requires_grad_(True)
+        actions = action.expand(self.members, *action.shape).clone().requires_grad_(True)
+        with torch.enable_grad():
+            mean = self.predict(states, actions).mean
+            rows = [
+                torch.autograd.grad(mean[..., index].sum(), (states, actions), retain_graph=True)
+                for index in range(self.spec.state.size)
+            ]
+        by_state = torch.stack([row[0] for row in rows], dim=-2)
+        by_action = torch.stack([row[1] for row in rows], dim=-2)
+        return by_state.detach(), by_action.detach()
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], kind: str) -> None:
+    """Raises ModelError unless `arrays` has exactly the expected names and shapes, all finite."""
+    for name, shape in expected.items():
+        if name not in arrays:
+            raise ModelError(f"{kind} model: array {name!r} is missing; got {', '.join(sorted(arrays)) or 'none'}")
+        if arrays[name].shape != shape:
+            raise ModelError(f"{kind} model: array {name!r} has shape {list(arrays[name].shape)}, expected {list(shape)}")
+        if not np.isfinite(arrays[name]).all():
+            raise ModelError(f"{kind} model: array {name!r} has non-finite numbers")
+    unknown = sorted(set(arrays) - set(expected))
+    if unknown:
+        raise ModelError(f"{kind} model: unknown array {unknown[0]!r}, expected {', '.join(expected)}")
