@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Controller `explore`: answers time steps with random actions while it is selected."""
+
+import sys
+from dataclasses import dataclass
+
+from mbrl_core.config import parameter
+from mbrl_core.messages import Plan, StepType, TimeStep
+from mbrl_core.robot_file import load_robot
+from mbrl_msgs.msg import ControllerState
+from mbrl_msgs.msg import Plan as PlanMessage
+from mbrl_msgs.msg import TimeStep as TimeStepMessage
+from mbrl_ros import parameters, process, qos
+from mbrl_ros.conversions import MessageError, plan_to_message, time_step_from_message
+from mbrl_ros.health import Health
+from mbrl_ros.steady import now_ns
+from rclpy.node import Node
+
+from mbrl_policy.exploration import ExplorationConfig, RandomExploration
+
+CONTROLLER = "explore"
+
+
+@dataclass(frozen=True)
+class ExploreNodeConfig:
+    """Parameters of the node itself."""
+
+    robot_file: str = parameter("", "Path of the robot file")
+
+
+class ExploreNode(Node):
+    """Publishes `plan` for each `time_step` while `controller_state` selects it, and idles otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__(CONTROLLER)
+        config = parameters.declare(self, ExploreNodeConfig)
+        exploration = parameters.declare(self, ExplorationConfig)
+        parameters.finish(self)
+        self._spec = load_robot(config.robot_file).spec
+        self._exploration = RandomExploration(exploration, self._spec.action)
+        self._producer = f"explore-{now_ns()}"
+        self._selected = False
+        self._unanswered: tuple[TimeStep, int] | None = None
+        self._answered = 0
+        self._health = Health(self)
+        self._plans = self.create_publisher(PlanMessage, "plan", qos.PLAN)
+        self.create_subscription(ControllerState, "controller_state", self._on_controller_state, qos.LATCHED)
+        self.create_subscription(TimeStepMessage, "time_step", self._on_time_step, qos.TIME_STEP_CONTROL)
+
+    def _on_controller_state(self, message: ControllerState) -> None:
+        self._selected = message.selected == CONTROLLER
+        # The selection and the first time step of an episode travel on two topics: either may come first.
+        self._answer()
+
+    def _on_time_step(self, message: TimeStepMessage) -> None:
+        received = now_ns()
+        try:
+            self._unanswered = time_step_from_message(message, self._spec), received
+        except MessageError as error:
+            self._health.refuse(error.reason, str(error))
+            return
+        self._answer()
+
+    def _answer(self) -> None:
+        if not self._selected or self._unanswered is None:
+            return
+        (time_step, received), self._unanswered = self._unanswered, None
+        if time_step.step_type == StepType.LAST:
+            return
+        plan = Plan(actions=self._exploration.actions(time_step.episode, time_step.step))
+        self._plans.publish(
+            plan_to_message(
+                plan,
+                self._spec.interface_hash,
+                self.get_clock().now().to_msg(),
+                episode=time_step.episode,
+                start_step=time_step.step,
+                answers_step=time_step.step,
+                controller=CONTROLLER,
+                producer=self._producer,
+                task_version=time_step.required_task_version,
+                solve_time=(now_ns() - received) * 1e-9,
+            )
+        )
+        self._answered += 1
+        self._health.set("plans", self._answered)
+
+
+def main() -> int:
+    """Runs the node."""
+    return process.run(ExploreNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
