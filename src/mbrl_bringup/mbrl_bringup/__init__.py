@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command line, launch runner and experiments of the suite."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs YAML launch files of ROS 2 on a machine without the `ros2` command."""

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The variables a process of the private environment runs with, worked out without sourcing any shell script."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from .places import Places
+
+ROS_RELEASE = "kilted"
+
+# A ROS installation that the user has sourced must not show through: its libraries are of another build.
+_FOREIGN = (
+    "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH", "LD_LIBRARY_PATH", "PYTHONPATH",
+    "PYTHONHOME", "ROS_DISTRO", "ROS_VERSION", "ROS_PYTHON_VERSION", "RMW_IMPLEMENTATION", "GZ_CONFIG_PATH",
+    "CMAKE_GENERATOR", "PKG_CONFIG_PATH",
+)  # fmt: skip
+
+
+def variables(places: Places, outside: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Environment variables for everything that runs after set-up.
+
+    Args:
+        outside: the variables to start from; default: those of this process.
+    """
+    result = {name: value for name, value in (outside or os.environ).items() if name not in _FOREIGN}
+    site_packages = places.site_packages
+    prefixes = sorted(folder for folder in places.install.glob("*") if (folder / "share").is_dir())
+    python_path, libraries = [], []
+    for prefix in prefixes:
+        installed = prefix / "lib" / site_packages.parent.name / "site-packages"
+        # An editable install is only a link file there, which is not followed from PYTHONPATH.
+        editable = places.build / prefix.name
+        python_path += [str(folder) for folder in (editable, installed) if folder.is_dir()]
+        if (prefix / "lib").is_dir():
+            libraries.append(str(prefix / "lib"))
+    ament_prefixes = os.pathsep.join([*map(str, prefixes), str(places.environment)])
+    wheel_libraries = sorted(str(folder) for folder in site_packages.glob("ros_*.libs"))
+    result |= {
+        "MBRL_ROOT": str(places.root),
+        "VIRTUAL_ENV": str(places.environment),
+        "PATH": os.pathsep.join([str(places.environment / "bin"), result.get("PATH", os.defpath)]),
+        "AMENT_PREFIX_PATH": ament_prefixes,
+        "CMAKE_PREFIX_PATH": ament_prefixes,
+        "PYTHONPATH": os.pathsep.join([*python_path, str(site_packages)]),
+        "LD_LIBRARY_PATH": os.pathsep.join([*libraries, str(places.environment / "lib"), *wheel_libraries]),
+        # The libraries above being on the path, the wheels need not start Python a second time.
+        "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1",
+        "ROS_DISTRO": ROS_RELEASE,
+        "ROS_VERSION": "2",
+        "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
+    }
+    result.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    result.setdefault("MUJOCO_GL", "egl")
+    # Nodes are processes of one thread each; thread pools in each of them would fight over the cores.
+    result.setdefault("OMP_NUM_THREADS", "1")
+    return result
