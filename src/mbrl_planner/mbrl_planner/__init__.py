@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Planners that optimise action sequences through a dynamics model."""
+"""Planners: model predictive control by optimising action sequences through a dynamics model."""

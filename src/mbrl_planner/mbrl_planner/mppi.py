@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model predictive path integral control."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from mbrl_core.config import parameter
+from mbrl_core.specs import Array
+
+from mbrl_planner.noise import filtered_noise
+from mbrl_planner.planner import Actions, Answer, Planner, PlannerConfig
+from mbrl_planner.registry import PLANNERS
+
+
+@dataclass(frozen=True)
+class MppiConfig(PlannerConfig):
+    """Parameters of MPPI."""
+
+    noise_std: float = parameter(
+        0.5,
+        "marginal standard deviation of the perturbations at every step, as a share of half the action range; the same"
+        " whatever noise_weight",
+        minimum=1e-3,
+        maximum=10.0,
+    )
+    noise_weight: float = parameter(
+        0.4, "weight of fresh noise in the filter n_t = w u_t + (1 - w) n_(t-1); 1 is white noise", minimum=0.01, maximum=1.0
+    )
+    temperature: float = parameter(
+        0.3, "lambda: in units of reward, or of the standard deviation of the candidates' returns", minimum=1e-6
+    )
+    relative_temperature: bool = parameter(
+        True, "temperature is in units of the standard deviation of the candidates' returns, which suits every reward scale"
+    )
+    control_cost: float = parameter(
+        0.0,
+        "1 - alpha of Williams et al.: share of the information-theoretic control cost; 0 leaves the cost of actions to"
+        " the task",
+        minimum=0.0,
+        maximum=1.0,
+    )
+
+
+@PLANNERS.register("mppi", MppiConfig)
+class Mppi(Planner):
+    """Information-theoretic MPPI of Williams et al. 2017, "Information Theoretic MPC for Model-Based Reinforcement
+    Learning", algorithm 2: the mean moves to the average of the perturbed sequences weighted by
+    exp(-(S - min S) / lambda), S = -return + lambda (1 - alpha) sum_t mean_t^T Sigma^-1 perturbation_t.
+
+    Departures: perturbations may be filtered in time (PDDM, Nagabandi et al. 2019) with the marginal variance Sigma kept;
+    lambda may be relative to the spread of the returns; several iterations share one plan; sequences are clipped to the
+    limits before they are weighted. The weighted mean is executed; `predicted_return` is its weighted return.
+    """
+
+    kind = "mppi"
+    config: MppiConfig
+
+    def reset(self) -> None:
+        super().reset()
+        self._mean: Actions = self._central_actions()
+        self._return = float("nan")
+
+    def _begin(self, passed: int) -> None:
+        self._mean = self._shifted(self._mean, passed)
+
+    def _iterate(self, state: Array, index: int, last: bool) -> None:
+        config = self.config
+        std = np.float32(config.noise_std) * self.half_range
+        noise = filtered_noise(
+            self.random, config.noise_weight, config.population_size, config.horizon, self.spec.action.size
+        )
+        noise[0] = 0.0  # the mean itself is a candidate
+        noise *= std
+        candidates = noise + self._mean
+        np.clip(candidates, self.lower, self.upper, out=candidates)
+        returns = self._evaluate(state, candidates)
+        finite = np.isfinite(returns)
+        temperature = config.temperature
+        if config.relative_temperature:
+            # Equal returns leave the weights equal: any positive temperature does.
+            temperature = max(temperature * float(returns[finite].std()), 1e-12)
+        values = returns.astype(np.float64)
+        if config.control_cost > 0.0:
+            perturbation = (candidates - self._mean) / (std * std)
+            values -= temperature * config.control_cost * np.einsum("nta,ta->n", perturbation, self._mean - self.centre)
+        weights = np.exp((values - values[finite].max()) / temperature)
+        weights /= weights.sum()
+        self._mean = np.tensordot(weights.astype(np.float32), candidates, axes=1)
+        # The rounded weights may sum to a hair more than one.
+        np.clip(self._mean, self.lower, self.upper, out=self._mean)
+        self._return = float(weights[finite] @ returns[finite])
+
+    def _answer(self) -> Answer:
+        return Answer(self._mean, self._return)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objective of model predictive control: expected return of action sequences under a learned model."""
+
+import numpy as np
+import torch
+from mbrl_core.specs import Array
+from mbrl_core.tasks import Task
+from mbrl_dynamics.model import DynamicsModel
+from mbrl_dynamics.rollout import rollout
+
+from mbrl_planner.planner import Objective
+
+
+class ModelObjective(Objective):
+    """Mean over model particles of the sum of rewards, trajectory sampling of PETS (Chua et al. 2018, eq. 1).
+
+    `particles` is a multiple of the model's members. After a terminal state a trajectory earns nothing.
+    Raises ConfigurationError when the task is not defined on the model's robot.
+    """
+
+    def __init__(self, model: DynamicsModel, task: Task, particles: int, propagation: str) -> None:
+        task.check_robot(model.spec)
+        self.model = model
+        self.task = task
+        self.particles = particles
+        self.propagation = propagation
+        self._generator = torch.Generator()
+        self._terminates = type(task).terminated is not Task.terminated
+        self._states: torch.Tensor | None = None
+
+    def start(self, seed: int) -> None:
+        self._generator.manual_seed(seed)
+
+    def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
+        start = torch.as_tensor(state, dtype=torch.float32)
+        trajectories = rollout(self.model, start, actions, self.particles, self.propagation, self._generator)
+        states = self._states = trajectories.states
+        rewards = self.task.reward(states[:, :, :-1], actions[:, None], states[:, :, 1:])
+        if self._terminates:
+            ended = self.task.terminated(states[:, :, :-1])
+            rewards = rewards.masked_fill(ended.cummax(dim=-1).values, 0.0)
+        returns: torch.Tensor = rewards.sum(dim=-1).mean(dim=-1)
+        return torch.where(returns.isfinite(), returns, -torch.inf)
+
+    def predict(self, state: Array, actions: Array) -> tuple[Array, Array]:
+        """Moments over particles; see `Objective.predict`."""
+        return _moments(self._rollout(state, actions, self.propagation))
+
+    def advance(self, state: Array, actions: Array) -> Array:
+        return _moments(self._rollout(state, actions, "mean"))[0][-1]
+
+    def _rollout(self, state: Array, actions: Array, propagation: str) -> torch.Tensor:
+        """States [P, H + 1, state_size] of one sequence."""
+        with torch.inference_mode():
+            start = torch.as_tensor(state, dtype=torch.float32)
+            sequence = torch.as_tensor(actions, dtype=torch.float32)[None]
+            return rollout(self.model, start, sequence, self.particles, propagation, self._generator).states[0]
+
+
+def _moments(states: torch.Tensor) -> tuple[Array, Array]:
+    """Mean and standard deviation [H + 1, state_size] over the particles of states [P, H + 1, state_size]."""
+    values = states.numpy().astype(np.float64)
+    return values.mean(axis=0), values.std(axis=0)

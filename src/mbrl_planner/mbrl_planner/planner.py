@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The interface of all planners: warm start, deadline, and an answer that is always within the limits."""
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Callable, ClassVar, cast
+
+import numpy as np
+import torch
+from mbrl_core.config import parameter
+from mbrl_core.messages import Plan
+from mbrl_core.random_streams import generator, stream_seed
+from mbrl_core.specs import Array, RobotSpec
+from numpy.typing import NDArray
+
+Actions = NDArray[np.float32]
+"""float32 action sequences [..., horizon, action_size] in normalised units."""
+
+
+class Objective(ABC):
+    """What a planner maximises: the expected sum of rewards of an action sequence."""
+
+    def start(self, seed: int) -> None:
+        """Starts the random stream of one plan: the same seed and the same calls give the same returns."""
+
+    @abstractmethod
+    def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
+        """Returns [N] (float32) of `actions` [N, H, action_size] (float32, normalised) from `state` [state_size].
+
+        A sequence whose return cannot be computed (non-finite prediction) gets -inf.
+        """
+
+    def prediction(self, index: int) -> tuple[Array, Array] | None:
+        """Mean and standard deviation [H + 1, state_size] of the states of candidate `index` of the newest call;
+        None when the objective keeps no states."""
+        return None
+
+    @abstractmethod
+    def predict(self, state: Array, actions: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation [H + 1, state_size] of the states under `actions` [H, action_size]."""
+
+    def advance(self, state: Array, actions: Array) -> Array:
+        """Expected state [state_size] after `actions` [n, action_size], n >= 1: delay compensation."""
+        return self.predict(state, actions)[0][-1]
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """Parameters that all planners share."""
+
+    horizon: int = parameter(25, "steps that a plan looks ahead", minimum=1, maximum=2000)
+    iterations: int = parameter(
+        3, "optimiser iterations of a plan; fewer are done when the deadline comes first", minimum=1, maximum=1000
+    )
+    population_size: int = parameter(60, "action sequences tried in an iteration", minimum=2, maximum=100_000)
+    particles: int = parameter(
+        5, "model particles of each action sequence; a multiple of the model's members", minimum=1, maximum=1000
+    )
+    propagation: str = parameter(
+        "tsinf",
+        "uncertainty propagation of PETS (arXiv:1805.12114): ts1 draws a member at every step, tsinf keeps it, mean has no noise",
+        choices=("ts1", "tsinf", "mean"),
+    )
+
+
+class IterationClock:
+    """Measured duration of each iteration of a plan, as a bound that rises at once and falls slowly.
+
+    A planner asks it before every iteration, so that none is started that cannot finish in time.
+    """
+
+    FALL = 0.1  # share of the gap closed by one faster iteration
+    FORGET = 0.9  # factor after a plan that had no time at all: one slow outlier must not stop planning for good
+
+    def __init__(self) -> None:
+        self._bounds: list[float] = []
+
+    def expected(self, index: int) -> float:
+        """Seconds that iteration `index` is expected to take at most; 0 while nothing has been measured."""
+        if not self._bounds:
+            return 0.0
+        return self._bounds[min(index, len(self._bounds) - 1)]
+
+    def record(self, index: int, seconds: float) -> None:
+        """Takes the measured duration of iteration `index`."""
+        if index >= len(self._bounds):
+            self._bounds.append(seconds)
+            return
+        gap = seconds - self._bounds[index]
+        self._bounds[index] += gap if gap > 0.0 else self.FALL * gap
+
+    def starved(self) -> None:
+        """Takes note that a plan could not do a single iteration."""
+        self._bounds = [self.FORGET * bound for bound in self._bounds]
+
+
+@dataclass
+class Answer:
+    """What an optimiser would answer now: actions [H, action_size], their expected return, predicted states."""
+
+    actions: Actions
+    predicted_return: float = float("nan")
+    prediction: tuple[Array, Array] | None = None
+
+
+class Planner(ABC):
+    """Optimises action sequences through an objective.
+
+    Subclasses implement `_begin`, `_iterate` and `_answer`; this class owns the warm start, the random stream,
+    the deadline and the checks. `objective` may be replaced between plans (a new model or task): the warm start stays.
+    `clock` is in the seconds of `deadline`; it is an argument so that tests need not wait.
+    """
+
+    kind: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        config: PlannerConfig,
+        spec: RobotSpec,
+        objective: Objective,
+        seed: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self.spec = spec
+        self.objective = objective
+        self.seed = seed
+        self._clock = clock
+        self._pace = IterationClock()
+        self.lower = np.asarray(spec.action.lower, dtype=np.float32)
+        self.upper = np.asarray(spec.action.upper, dtype=np.float32)
+        self.centre = 0.5 * (self.lower + self.upper)
+        self.half_range = 0.5 * (self.upper - self.lower)
+        self.random: np.random.Generator = np.random.default_rng(seed)
+        self._previous: tuple[int, int] | None = None
+        self._previous_actions: Actions | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the warm start. Subclasses add what they keep from plan to plan."""
+        self._previous = None
+        self._previous_actions = None
+
+    def plan(self, state: Array, deadline: float | None = None, step_key: tuple[int, int] = (0, 0)) -> Plan:
+        """Plans from `state` [state_size].
+
+        `step_key` is (episode, step) of the first row: it names the random stream and tells how many steps have
+        passed since the last plan, by which the warm start is shifted. With a `deadline` (seconds of `clock`) no iteration is
+        started that is not expected to finish in time, and the best so far is returned; without one the
+        configured number of iterations is done and the plan is a function of the arguments and the earlier plans alone.
+
+        Raises ValueError when the state has another size or non-finite numbers, and PlanningError when no
+        candidate has a finite return.
+        """
+        state = np.asarray(state, dtype=np.float64)
+        if state.shape != (self.spec.state.size,) or not np.isfinite(state).all():
+            raise ValueError(f"state: got {state}, expected {self.spec.state.size} finite numbers")
+        episode, step = step_key
+        passed = self._steps_passed(episode, step)
+        warm = self._previous_actions is not None
+        self.random = generator(self.seed, episode, step, "planner")
+        self.objective.start(stream_seed(self.seed, episode, step, "planner_objective"))
+        with torch.inference_mode():
+            self._begin(passed)
+            iterations = self._optimise(state, deadline, warm)
+            if iterations == 0:
+                answer = Answer(self._shifted(cast(Actions, self._previous_actions), passed))
+            else:
+                answer = self._answer()
+        self._previous = (episode, step)
+        self._previous_actions = answer.actions
+        # In double precision a single-precision limit such as 0.1 would lie outside of itself.
+        actions = np.clip(answer.actions.astype(np.float64), self.spec.action.lower, self.spec.action.upper)
+        mean, deviation = answer.prediction if answer.prediction is not None else (None, None)
+        return Plan(
+            actions=actions,
+            predicted_states=mean,
+            predicted_std=deviation,
+            predicted_return=answer.predicted_return,
+            iterations=iterations,
+            deadline_missed=deadline is not None and self._clock() > deadline,
+        )
+
+    def _optimise(self, state: Array, deadline: float | None, warm: bool) -> int:
+        limit = self.config.iterations
+        for index in range(limit):
+            started = self._clock()
+            last = index == limit - 1
+            if deadline is not None:
+                finish = started + self._pace.expected(index)
+                # Without anything to answer, a late plan is better than none.
+                if finish > deadline and (index > 0 or warm):
+                    if index == 0:
+                        self._pace.starved()
+                    return index
+                last = last or finish + self._pace.expected(index + 1) > deadline
+            self._iterate(state, index, last)
+            self._pace.record(index, self._clock() - started)
+        return limit
+
+    def _steps_passed(self, episode: int, step: int) -> int:
+        """Steps since the previous plan; forgets a warm start that is of another episode or no longer overlaps."""
+        if self._previous is None:
+            return 0
+        passed = step - self._previous[1]
+        if self._previous[0] != episode or not 0 <= passed < self.config.horizon:
+            self.reset()
+            return 0
+        return passed
+
+    def _central_actions(self) -> Actions:
+        """[H, action_size] in the middle of the limits: the mean before anything is known."""
+        return np.tile(self.centre, (self.config.horizon, 1))
+
+    @staticmethod
+    def _shifted(actions: Actions, passed: int) -> Actions:
+        """`actions` [..., H, action_size] moved forward by `passed` < H steps; the last row is repeated."""
+        if passed == 0:
+            return actions
+        tail = np.repeat(actions[..., -1:, :], passed, axis=-2)
+        return np.concatenate([actions[..., passed:, :], tail], axis=-2)
+
+    def _evaluate(self, state: Array, candidates: Actions) -> NDArray[np.float32]:
+        """Returns [N] of candidates [N, H, action_size]. Raises PlanningError when none is finite."""
+        returns: NDArray[Any] = self.objective(state, torch.from_numpy(candidates)).numpy()
+        if not np.isfinite(returns).any():
+            raise PlanningError(
+                f"none of {len(returns)} candidates has a finite return from state {np.array2string(state, precision=3)}"
+            )
+        return returns
+
+    @abstractmethod
+    def _begin(self, passed: int) -> None:
+        """Prepares a plan; what is kept of the last one is shifted by `passed` steps."""
+
+    @abstractmethod
+    def _iterate(self, state: Array, index: int, last: bool) -> None:
+        """Does iteration `index`; `last` when no other is expected to follow."""
+
+    @abstractmethod
+    def _answer(self) -> Answer:
+        """The best answer after at least one iteration."""
+
+
+class PlanningError(RuntimeError):
+    """No candidate has a finite return: the model predicts non-finite states, or the reward is not finite there."""
