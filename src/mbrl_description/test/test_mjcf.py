@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from ament_index_python.packages import get_package_share_directory
+
 from mbrl_core.robot_file import Robot, load_robot
 
 ROBOT_FILES = Path(__file__).parents[3] / "config" / "robots"

@@ -13,7 +13,7 @@ import pytest
 MODELS = Path(__file__).parents[1] / "mjcf"
 HEIGHT, WIDTH = 240, 320
 SMALLEST_ROBOT = 150  # pixels
-POSES = {
+POSES: dict[str, list[tuple[float, ...]]] = {
     "acrobot": [(0.0, 0.0), (3.14, 0.0), (1.57, 0.0), (-1.57, 0.0)],
     "cartpole": [(0.0, 0.0), (0.0, 3.14), (2.4, 1.57), (-2.4, -1.57)],
     "pendulum": [(0.0,), (3.14,), (1.57,), (-1.57,)],
@@ -25,7 +25,7 @@ def offscreen_missing() -> str:
     """Why nothing can be drawn here; empty when it can."""
     try:
         mujoco.GLContext(WIDTH, HEIGHT).free()
-    except Exception as error:  # The drawing backends raise whatever their library raises.
+    except (ImportError, AttributeError, RuntimeError, OSError) as error:  # Each drawing backend has its own.
         return f"no offscreen GL: {error}"
     return ""
 

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 import rclpy
+import yaml
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Float64, Float64MultiArray
 
-ROBOTS = Path(__file__).parents[3] / "config" / "robots"
+from mbrl_robot.nodes.command_splitter_node import FORCE_TOPIC
+
+CONFIG = Path(__file__).parents[3] / "config"
+ROBOTS = CONFIG / "robots"
 DOMAIN = 24
 COMMAND_TOPIC = "effort_controller/commands"
 
@@ -63,7 +67,14 @@ class Bench:
 
 
 def start(robot: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "mbrl_robot.nodes.command_splitter_node", "--ros-args", "-p", f"robot_file:={robot}"]
+    command = [
+        sys.executable,
+        "-m",
+        "mbrl_robot.nodes.command_splitter_node",
+        "--ros-args",
+        "-p",
+        f"robot_file:={robot}",
+    ]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(DOMAIN), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -152,3 +163,10 @@ def test_robot_without_effort_is_refused(tmp_path: Path) -> None:
     _, text = process.communicate(timeout=20.0)
     assert process.returncode == 2
     assert "action 'slider' interface: got 'velocity', expected effort" in text
+
+
+def test_bridge_carries_every_force_topic() -> None:
+    bridge = yaml.safe_load((CONFIG / "gazebo" / "cartpole_bridge.yaml").read_text())
+    robot = yaml.safe_load((ROBOTS / "cartpole.yaml").read_text())
+    bridged = {item["ros_topic_name"] for item in bridge if item["direction"] == "ROS_TO_GZ"}
+    assert bridged == {FORCE_TOPIC.format(joint=action["joint"]) for action in robot["actions"]}

@@ -9,6 +9,11 @@ import signal
 import sys
 from dataclasses import dataclass
 
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.signals import uninstall_signal_handlers
+from std_msgs.msg import Float64, Float64MultiArray
+
 from mbrl_core.config import parameter
 from mbrl_core.robot_file import load_robot
 from mbrl_core.specs import SpecError
@@ -17,10 +22,6 @@ from mbrl_ros.health import Health
 from mbrl_ros.parameters import declare, finish
 from mbrl_ros.process import run
 from mbrl_ros.steady import now_ns, steady_timer
-from rclpy.duration import Duration
-from rclpy.node import Node
-from rclpy.signals import uninstall_signal_handlers
-from std_msgs.msg import Float64, Float64MultiArray
 
 FORCE_TOPIC = "{joint}/cmd_force"
 CHECKS_PER_TIMEOUT = 4
@@ -51,7 +52,9 @@ class CommandSplitterNode(Node):
         actions = robot.spec.action
         for name, interface in zip(actions.names, actions.interfaces, strict=True):
             if interface != "effort":
-                raise SpecError(f"action {name!r} interface: got {interface!r}, expected effort: the topics carry forces")
+                raise SpecError(
+                    f"action {name!r} interface: got {interface!r}, expected effort: the topics carry forces"
+                )
         self._topic = robot.command_topic
         self._joints = actions.names
         self._timeout_ns = round(robot.simulation.command_timeout * 1e9)
@@ -93,7 +96,7 @@ class CommandSplitterNode(Node):
             self._last_command_ns = None
             self._send([0.0] * len(self._joints))
             self.get_logger().warning(
-                f"no command on {self._topic} for more than {self._timeout_ns / 1e9:g} s, or time ran backwards: sent zero"
+                f"{self._topic}: no command for more than {self._timeout_ns / 1e9:g} s, or time ran backwards; sent zero"
             )
 
     def _send(self, command: list[float]) -> None:
