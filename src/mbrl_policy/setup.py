@@ -19,8 +19,10 @@ setup(
     maintainer_email="maintainers@mbrl.invalid",
     description="Exploration, policies and the recorder.",
     license="Apache-2.0",
-    entry_points={"console_scripts": [
+    entry_points={
+        "console_scripts": [
             "explore_node = mbrl_policy.nodes.explore_node:main",
             "recorder_node = mbrl_policy.nodes.recorder_node:main",
-        ]},
+        ]
+    },
 )

@@ -8,13 +8,14 @@ that the index and metadata.yaml need, so a bag on a full disk can still be clos
 import os
 from pathlib import Path
 
-from mbrl_msgs.msg import TimeStep
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionMode
 from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
+
+from mbrl_msgs.msg import TimeStep
 
 CHUNK_BYTES = 64 * 1024
 RESERVE_BYTES = 1024 * 1024
@@ -27,7 +28,7 @@ class WholeWriteFile:
     """A file that grows only by whole commits: a failed commit leaves it as it was, and the content in memory."""
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "xb", buffering=0)
+        self._file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by `close`
         self._committed = 0
         self._pending = bytearray()
 
@@ -41,7 +42,7 @@ class WholeWriteFile:
         return self._committed + len(self._pending)
 
     def commit(self) -> None:
-        """Writes what is pending. Raises OSError when it does not fit; the file then still ends with the last commit."""
+        """Writes what is pending. Raises OSError when it does not fit; the file then ends as it did before."""
         view = memoryview(self._pending)
         written = 0
         try:
@@ -122,9 +123,7 @@ class BagWriter:
 
     def add_topic(self, topic: str, message_type: str, qos: Qos) -> Connection:
         """Announces a topic with its type, for instance `mbrl_msgs/msg/TimeStep`."""
-        return self._writer.add_connection(
-            topic, message_type, typestore=self._typestore, offered_qos_profiles=[qos]
-        )
+        return self._writer.add_connection(topic, message_type, typestore=self._typestore, offered_qos_profiles=[qos])
 
     def write(self, connection: Connection, time_ns: int, content: bytes) -> None:
         """Takes a message of raw CDR bytes, received at `time_ns`."""

@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mbrl_core.dataset import Transition, TransitionAssembler, Transitions
-from mbrl_core.messages import TimeStep
-from mbrl_core.specs import RobotSpec
-from mbrl_ros.conversions import MessageError, spec_from_message, time_step_from_message
 from mcap.exceptions import McapError
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
@@ -20,7 +16,11 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import ReaderError
 from rosbags.rosbag2.metadata import parse_qos
 
+from mbrl_core.dataset import Transition, TransitionAssembler, Transitions
+from mbrl_core.messages import TimeStep
+from mbrl_core.specs import RobotSpec
 from mbrl_policy.bag_writer import BagWriter, make_typestore
+from mbrl_ros.conversions import MessageError, spec_from_message, time_step_from_message
 
 METADATA = "metadata.yaml"
 
@@ -114,7 +114,7 @@ def recover(path: str | Path) -> int:
     writer = BagWriter(rewritten)
     try:
         with open(files[0], "rb") as stream:
-            _copy(StreamReader(stream), writer)  # type: ignore[arg-type]
+            _copy(StreamReader(stream), writer)
     except (McapError, struct.error, ValueError, KeyError):
         pass  # the torn end, and all that lies behind it
     finally:

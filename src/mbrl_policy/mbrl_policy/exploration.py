@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from mbrl_core.config import parameter
 from mbrl_core.random_streams import generator
 from mbrl_core.specs import ActionSpec, Array
@@ -22,7 +23,7 @@ class ExplorationConfig:
 
 
 class RandomExploration:
-    """Uniform random actions. The action of a step depends on (seed, episode, step) alone, so plans that overlap agree."""
+    """Uniform random actions. That of a step depends on (seed, episode, step) alone, so plans that overlap agree."""
 
     def __init__(self, config: ExplorationConfig, action: ActionSpec) -> None:
         self.config = config

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from rclpy.serialization import serialize_message
+
 from mbrl_core.dataset import TransitionAssembler, Transitions
 from mbrl_core.messages import EndReason, StepType, TimeStep
 from mbrl_core.specs import ActionSpec, RobotSpec, StateSpec
@@ -17,7 +19,6 @@ from mbrl_policy import bags
 from mbrl_policy.bag_writer import BagWriter, WholeWriteFile
 from mbrl_policy.nodes.recorder_node import DEEP_LATCHED, _bag_qos
 from mbrl_ros.conversions import spec_to_message, time_step_to_message
-from rclpy.serialization import serialize_message
 
 SPEC = RobotSpec(
     name="slide",

@@ -4,6 +4,7 @@
 import math
 
 import numpy as np
+
 from mbrl_core.specs import ActionSpec
 from mbrl_policy.exploration import ExplorationConfig, RandomExploration
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+
 from mbrl_core.messages import StepType, TimeStep
 from mbrl_core.robot_file import load_robot
 from mbrl_msgs.msg import Model, RobotSpec
@@ -21,7 +23,6 @@ from mbrl_msgs.msg import TimeStep as TimeStepMessage
 from mbrl_policy import bags
 from mbrl_ros import qos
 from mbrl_ros.conversions import spec_to_message, time_step_to_message
-from rclpy.executors import SingleThreadedExecutor
 
 ROBOT_FILE = """
 name: slide

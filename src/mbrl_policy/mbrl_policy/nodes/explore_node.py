@@ -4,19 +4,19 @@
 import sys
 from dataclasses import dataclass
 
+from rclpy.node import Node
+
 from mbrl_core.config import parameter
 from mbrl_core.messages import Plan, StepType, TimeStep
 from mbrl_core.robot_file import load_robot
 from mbrl_msgs.msg import ControllerState
 from mbrl_msgs.msg import Plan as PlanMessage
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
+from mbrl_policy.exploration import ExplorationConfig, RandomExploration
 from mbrl_ros import parameters, process, qos
 from mbrl_ros.conversions import MessageError, plan_to_message, time_step_from_message
 from mbrl_ros.health import Health
 from mbrl_ros.steady import now_ns
-from rclpy.node import Node
-
-from mbrl_policy.exploration import ExplorationConfig, RandomExploration
 
 CONTROLLER = "explore"
 

@@ -9,13 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from mbrl_core.config import ConfigurationError, parameter
-from mbrl_core.robot_file import load_robot
-from mbrl_msgs.msg import ControllerState, ExperimentStatus, LearnerStatus, Model, Plan, Policy, RobotSpec, Task, TimeStep
-from mbrl_ros import parameters, process, qos
-from mbrl_ros.health import Health
-from mbrl_ros.lifecycle import ManagedNode
-from mbrl_ros.steady import steady_timer
 from rcl_interfaces.msg import Log
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -23,7 +16,24 @@ from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLi
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray
 
+from mbrl_core.config import ConfigurationError, parameter
+from mbrl_core.robot_file import load_robot
+from mbrl_msgs.msg import (
+    ControllerState,
+    ExperimentStatus,
+    LearnerStatus,
+    Model,
+    Plan,
+    Policy,
+    RobotSpec,
+    Task,
+    TimeStep,
+)
 from mbrl_policy.bag_writer import BagWriter
+from mbrl_ros import parameters, process, qos
+from mbrl_ros.health import Health
+from mbrl_ros.lifecycle import ManagedNode
+from mbrl_ros.steady import steady_timer
 
 FLUSH_PERIOD = 0.2
 # Deeper than the publishers' own: a moment of a slow disk costs nothing.
