@@ -96,7 +96,7 @@ class CommandSplitterNode(Node):
             self._last_command_ns = None
             self._send([0.0] * len(self._joints))
             self.get_logger().warning(
-                f"{self._topic}: no command for more than {self._timeout_ns / 1e9:g} s, or time ran backwards; sent zero"
+                f"{self._topic}: no command for more than {self._timeout_ns / 1e9:g} s, or a backward clock; sent zero"
             )
 
     def _send(self, command: list[float]) -> None:
