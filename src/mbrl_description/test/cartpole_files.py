@@ -161,7 +161,7 @@ def from_sdf() -> tuple[dict[str, Link], dict[str, Joint]]:
             inertia=tensor({entry.tag: float(entry.text or "nan") for entry in inertia}),
         )
     for joint in model.findall("joint"):
-        kind = {"prismatic": "slide", "continuous": "hinge"}.get(joint.attrib["type"])
+        kind = {"prismatic": "slide", "revolute": "hinge"}.get(joint.attrib["type"])
         if kind is None:
             continue
         assert joint.find("pose") is None
