@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every benchmark prints and leaves behind: one RESULT line and a CSV file of raw numbers."""
+
+import csv
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def bar(name: str, value: float, *, at_least: float | None = None, at_most: float | None = None) -> dict[str, Any]:
+    """One criterion: `value` against exactly one bound. A value that is not finite fails."""
+    if (at_least is None) == (at_most is None):
+        raise ValueError(f"bar {name!r}: expected exactly one of at_least and at_most")
+    value = float(value)
+    if at_least is not None:
+        return {"name": name, "value": value, "bound": f">= {at_least:g}", "ok": math.isfinite(value) and value >= at_least}
+    return {"name": name, "value": value, "bound": f"<= {at_most:g}", "ok": math.isfinite(value) and value <= at_most}
+
+
+def report(bench: str, bars: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> int:
+    """Writes `rows` to benchmarks/results/BENCH.csv and prints the RESULT line, the last line of output.
+
+    Each bar is a mapping as `bar` makes it. Returns the exit status: 0 when there are bars and all of them hold, else 1.
+    """
+    ok = bool(bars) and all(item["ok"] for item in bars)
+    if rows:
+        write_csv(bench, rows)
+    printable = [{**item, "value": item["value"] if math.isfinite(item["value"]) else str(item["value"])} for item in bars]
+    result = {"bench": bench, "ok": ok, "bars": printable, "machine": machine()}
+    sys.stderr.flush()
+    print("RESULT " + json.dumps(result), flush=True)
+    return 0 if ok else 1
+
+
+def write_csv(bench: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Writes rows, whose columns are the keys of all of them in order of appearance; returns the path."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{bench}.csv"
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def machine() -> dict[str, Any]:
+    """The machine that was measured on."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+            for line in stream:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
