@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
 from mbrl_core.config import ConfigurationError, parameter
 from mbrl_core.specs import Array
-
 from mbrl_planner.planner import Actions, Answer, Planner, PlannerConfig
 from mbrl_planner.registry import PLANNERS
 

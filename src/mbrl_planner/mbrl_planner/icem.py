@@ -4,9 +4,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from mbrl_core.config import ConfigurationError, parameter
 from mbrl_core.specs import Array
-
 from mbrl_planner.noise import coloured_noise
 from mbrl_planner.planner import Actions, Answer, Planner, PlannerConfig
 from mbrl_planner.registry import PLANNERS

@@ -3,11 +3,11 @@
 
 import numpy as np
 import torch
+
 from mbrl_core.specs import Array
 from mbrl_core.tasks import Task
 from mbrl_dynamics.model import DynamicsModel
 from mbrl_dynamics.rollout import rollout
-
 from mbrl_planner.planner import Objective
 
 
@@ -41,6 +41,9 @@ class ModelObjective(Objective):
             rewards = rewards.masked_fill(ended.cummax(dim=-1).values, 0.0)
         returns: torch.Tensor = rewards.sum(dim=-1).mean(dim=-1)
         return torch.where(returns.isfinite(), returns, -torch.inf)
+
+    def prediction(self, index: int) -> tuple[Array, Array] | None:
+        return None if self._states is None else _moments(self._states[index])
 
     def predict(self, state: Array, actions: Array) -> tuple[Array, Array]:
         """Moments over particles; see `Objective.predict`."""

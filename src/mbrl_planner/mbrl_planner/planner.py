@@ -3,16 +3,18 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from mbrl_core.config import parameter
 from mbrl_core.messages import Plan
 from mbrl_core.random_streams import generator, stream_seed
 from mbrl_core.specs import Array, RobotSpec
-from numpy.typing import NDArray
 
 Actions = NDArray[np.float32]
 """float32 action sequences [..., horizon, action_size] in normalised units."""
@@ -21,7 +23,7 @@ Actions = NDArray[np.float32]
 class Objective(ABC):
     """What a planner maximises: the expected sum of rewards of an action sequence."""
 
-    def start(self, seed: int) -> None:
+    def start(self, seed: int) -> None:  # noqa: B027 - an objective without randomness has nothing to do
         """Starts the random stream of one plan: the same seed and the same calls give the same returns."""
 
     @abstractmethod
@@ -65,19 +67,20 @@ class PlannerConfig:
 
 
 class IterationClock:
-    """Measured duration of each iteration of a plan, as a bound that rises at once and falls slowly.
+    """Measured duration of each iteration of a plan: an upper quantile, which rises fast and falls slowly.
 
     A planner asks it before every iteration, so that none is started that cannot finish in time.
     """
 
-    FALL = 0.1  # share of the gap closed by one faster iteration
+    RISE = 0.5  # share of the gap closed by one slower iteration
+    FALL = 0.1  # and by one faster iteration
     FORGET = 0.9  # factor after a plan that had no time at all: one slow outlier must not stop planning for good
 
     def __init__(self) -> None:
         self._bounds: list[float] = []
 
     def expected(self, index: int) -> float:
-        """Seconds that iteration `index` is expected to take at most; 0 while nothing has been measured."""
+        """Seconds that iteration `index` is expected to take; 0 while nothing has been measured."""
         if not self._bounds:
             return 0.0
         return self._bounds[min(index, len(self._bounds) - 1)]
@@ -88,7 +91,15 @@ class IterationClock:
             self._bounds.append(seconds)
             return
         gap = seconds - self._bounds[index]
-        self._bounds[index] += gap if gap > 0.0 else self.FALL * gap
+        self._bounds[index] += (self.RISE if gap > 0.0 else self.FALL) * gap
+
+    def total(self, iterations: int) -> float:
+        """Seconds that `iterations` iterations are expected to take."""
+        return sum(self.expected(index) for index in range(iterations))
+
+    def clear(self) -> None:
+        """Forgets all measurements."""
+        self._bounds = []
 
     def starved(self) -> None:
         """Takes note that a plan could not do a single iteration."""
@@ -141,6 +152,21 @@ class Planner(ABC):
         """Forgets the warm start. Subclasses add what they keep from plan to plan."""
         self._previous = None
         self._previous_actions = None
+
+    def expected_seconds(self) -> float:
+        """Time that a whole plan is expected to take, as measured; 0 before the first one."""
+        return self._pace.total(self.config.iterations)
+
+    def warm_up(self) -> None:
+        """Makes two plans from the zero state and forgets them: a process's first plan takes several times as long.
+
+        Afterwards `expected_seconds` holds. Raises what `plan` raises.
+        """
+        for _ in range(2):
+            self.reset()
+            self._pace.clear()
+            self.plan(np.zeros(self.spec.state.size))
+        self.reset()
 
     def plan(self, state: Array, deadline: float | None = None, step_key: tuple[int, int] = (0, 0)) -> Plan:
         """Plans from `state` [state_size].

@@ -8,7 +8,6 @@ from typing import Any
 from mbrl_core.config import ConfigurationError
 from mbrl_core.registry import Registry
 from mbrl_core.specs import RobotSpec
-
 from mbrl_planner.planner import Objective, Planner, PlannerConfig
 
 PLANNERS: Registry[Planner] = Registry(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, StateSpec
 from mbrl_planner.planner import Objective
 

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model predictive control as a node: time step + model + task -> plan."""
+
+import dataclasses
+import math
+import os
+import sys
+import time
+
+import torch
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+
+from mbrl_core.messages import Plan, StepType, TimeStep
+from mbrl_core.specs import RobotSpec
+from mbrl_msgs.msg import ControllerState as ControllerStateMessage
+from mbrl_msgs.msg import Model as ModelMessage
+from mbrl_msgs.msg import Plan as PlanMessage
+from mbrl_msgs.msg import RobotSpec as RobotSpecMessage
+from mbrl_msgs.msg import Task as TaskMessage
+from mbrl_msgs.msg import TimeStep as TimeStepMessage
+from mbrl_planner.controller import PredictiveController, cut_plan
+from mbrl_planner.delay import DelayEstimator
+from mbrl_planner.nodes.configuration import PlannerKind, PlannerNodeConfig
+from mbrl_planner.nodes.garbage import GarbagePauses
+from mbrl_planner.nodes.inputs import LatchedInputs
+from mbrl_planner.nodes.statistics import SolveStatistics
+from mbrl_planner.objective import ModelObjective
+from mbrl_planner.planner import PlannerConfig, PlanningError
+from mbrl_planner.registry import PLANNERS, build_planner
+from mbrl_ros import parameters
+from mbrl_ros.conversions import MessageError, plan_to_message, time_step_from_message
+from mbrl_ros.health import Health
+from mbrl_ros.lifecycle import ManagedNode
+from mbrl_ros.process import run
+from mbrl_ros.qos import LATCHED, PLAN, TIME_STEP_CONTROL
+from mbrl_ros.steady import now_ns, steady_timer
+
+LONGEST_LATENCY = 10.0  # seconds; above it, or below zero, the robot's steady clock is that of another machine
+
+
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """A time step to be answered. `received` in seconds of the steady clock; `elapsed` since the sample and `transport` since
+    publication are what had passed then, seconds."""
+
+    time_step: TimeStep
+    received: float
+    elapsed: float
+    transport: float
+
+
+class PlannerNode(ManagedNode):
+    """Answers the newest time step by a plan while the planner is the selected controller, or a hot member of the chain.
+
+    The spec, model, task and controller state in force are those that the latched topics brought last; an invalid one
+    is refused, counted, and leaves the previous one in force. Without spec, model or task nothing is published: the robot
+    then falls back on its safe action. A time step that requires a newer model or task waits for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("planner")
+        torch.set_num_threads(1)
+        self.settings = parameters.declare(self, PlannerNodeConfig)
+        self._kind = parameters.declare(self, PlannerKind, "planner").kind
+        self._config: PlannerConfig = parameters.declare(self, PLANNERS.get(self._kind).configuration, "planner")
+        parameters.finish(self)
+        if not self.settings.replan:
+            self._config = dataclasses.replace(self._config, horizon=self.settings.open_loop_horizon)
+        self._lockstep = self.settings.mode == "lockstep"
+        self._producer = f"{self.get_fully_qualified_name()}@{os.uname().nodename}:{os.getpid()}"
+        self._health = Health(self)
+        self._garbage = GarbagePauses()
+        self._statistics = SolveStatistics()
+        self._active = False
+        self._hot = False
+        self._inputs = LatchedInputs()
+        self._interface_hash = ""
+        self._pending: Pending | None = None
+        self._controller: PredictiveController | None = None
+        self._delay = DelayEstimator(1.0)
+        self._plan_publisher = self.create_lifecycle_publisher(PlanMessage, "plan", PLAN)
+        self.create_subscription(RobotSpecMessage, "robot_spec", self._on_spec, LATCHED)
+        self.create_subscription(TaskMessage, "task", self._on_task, LATCHED)
+        self.create_subscription(ModelMessage, "model", self._on_model, LATCHED)
+        self.create_subscription(ControllerStateMessage, "controller_state", self._on_controller_state, LATCHED)
+        self.create_subscription(TimeStepMessage, "time_step", self._on_time_step, TIME_STEP_CONTROL)
+        self._report_timer = steady_timer(self, 1.0, self._report)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Plans from the next time step on."""
+        self._active = True
+        self._garbage.begin()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stops planning and forgets the warm start; spec, model and task go on being followed."""
+        self._active = False
+        self._pending = None
+        if self._controller is not None:
+            self._controller.reset()
+        self._garbage.end()
+        return super().on_deactivate(state)
+
+    def _on_spec(self, message: RobotSpecMessage) -> None:
+        try:
+            if not self._inputs.take_spec(message):
+                return
+        except MessageError as error:
+            self._health.refuse(error.reason, str(error))
+            return
+        spec = self._inputs.spec
+        assert spec is not None
+        self.get_logger().info(f"robot {spec.name!r}: period {spec.period} s, {spec.action.size} actions")
+        self._interface_hash = spec.interface_hash
+        self._controller = None
+        self._pending = None
+        self._delay = DelayEstimator(spec.period, self.settings.command_offset)
+        early_task, early_model = self._inputs.early()
+        if early_task is not None:
+            self._on_task(early_task)
+        if early_model is not None:
+            self._on_model(early_model)
+
+    def _on_task(self, message: TaskMessage) -> None:
+        try:
+            taken = self._inputs.take_task(message)
+        except MessageError as error:
+            self._health.refuse(error.reason, str(error))
+            return
+        if taken:
+            self._inputs_changed()
+
+    def _on_model(self, message: ModelMessage) -> None:
+        try:
+            taken = self._inputs.take_model(message, self._config.particles)
+        except MessageError as error:
+            self._health.refuse(error.reason, str(error))
+            return
+        if taken:
+            self._inputs_changed()
+
+    def _inputs_changed(self) -> None:
+        """A new model or task is in force, whole, from the next plan on."""
+        inputs = self._inputs
+        if inputs.model is None or inputs.task is None or inputs.spec is None:
+            return
+        objective = ModelObjective(inputs.model, inputs.task, self._config.particles, self._config.propagation)
+        if self._controller is None:
+            planner = build_planner(self._kind, self._config, inputs.spec, objective, self.settings.seed)
+            self._controller = PredictiveController(planner, self.settings.replan)
+            self._warm_up(inputs.spec)
+        else:
+            self._controller.planner.objective = objective
+        self._answer_pending()
+
+    def _warm_up(self, spec: RobotSpec) -> None:
+        """The first plans of a process take several times as long; in realtime that must not be while the robot waits."""
+        assert self._controller is not None
+        if not self._lockstep:
+            self._controller.planner.warm_up()
+        if self._active:
+            self._garbage.begin()
+
+    def _on_controller_state(self, message: ControllerStateMessage) -> None:
+        name = self.settings.controller
+        self._hot = message.selected == name or (self.settings.always_on and name in message.chain)
+        if self._hot:
+            self._answer_pending()
+
+    def _on_time_step(self, message: TimeStepMessage) -> None:
+        received_ns = now_ns()
+        spec = self._inputs.spec
+        if not self._active or spec is None:
+            return
+        try:
+            time_step = time_step_from_message(message, spec)
+        except MessageError as error:
+            self._health.refuse(error.reason, str(error))
+            return
+        if time_step.step_type == StepType.LAST:
+            self._pending = None
+            if self._controller is not None:
+                self._controller.reset()
+            return
+        elapsed = (received_ns - message.sample_time_ns) * 1e-9
+        transport = (received_ns - message.publish_time_ns) * 1e-9
+        if not 0.0 <= transport <= elapsed <= LONGEST_LATENCY:
+            elapsed = transport = 0.0
+        self._pending = Pending(time_step, received_ns * 1e-9, elapsed, transport)
+        self._answer_pending(fresh=True)
+        self._garbage.pause()
+
+    def _answer_pending(self, fresh: bool = False) -> None:
+        """Answers the pending time step if nothing is missing for that. `fresh`: it has just come, so that its latency counts."""
+        pending = self._pending
+        if pending is None or not self._hot or not self._active:
+            return
+        if self._inputs.missing(pending.time_step) or self._controller is None:
+            return
+        self._pending = None
+        time_step = pending.time_step
+        delay, budget = self._delay_and_budget(time_step)
+        started = time.monotonic()
+        deadline = None if budget is None else started + budget
+        try:
+            reply = self._controller.answer(time_step, delay, deadline)
+        except PlanningError as error:
+            self._health.refuse("invalid_plan", f"plan for step {time_step.step} of episode {time_step.episode}: {error}")
+            return
+        solve_time = time.monotonic() - started
+        self._publish(reply.plan, reply.start_step, time_step, solve_time)
+        if reply.solved:
+            self._statistics.add(solve_time, reply.plan.iterations, reply.plan.deadline_missed)
+            if fresh and self.settings.replan:
+                # The way back is taken to be as long as the way here.
+                self._delay.add(pending.elapsed + time.monotonic() - pending.received + pending.transport)
+
+    def _delay_and_budget(self, time_step: TimeStep) -> tuple[int, float | None]:
+        """Steps until the answer's first row, and seconds for finding it."""
+        assert self._controller is not None
+        delay = self._delay_steps()
+        if self._lockstep:
+            return delay, None
+        period = self._controller.planner.spec.period
+        if self._controller.replan or not self._controller.needs_solve(time_step):
+            return delay, self.settings.deadline_fraction * period
+        # The one plan of an open-loop episode is long: it starts as late as it takes to find it.
+        if self.settings.delay_steps < 0:
+            expected = self._controller.planner.expected_seconds()
+            delay = max(delay, math.ceil(expected / (self.settings.deadline_fraction * period)))
+        return delay, self.settings.deadline_fraction * period * max(1, delay)
+
+    def _delay_steps(self) -> int:
+        if self.settings.delay_steps >= 0:
+            return self.settings.delay_steps
+        return 0 if self._lockstep else self._delay.steps
+
+    def _publish(self, plan: Plan, start_step: int, time_step: TimeStep, solve_time: float) -> None:
+        if self.settings.plan_rows:
+            plan = cut_plan(plan, 0, self.settings.plan_rows)
+        message = plan_to_message(
+            plan,
+            self._interface_hash,
+            self.get_clock().now().to_msg(),
+            episode=time_step.episode,
+            start_step=start_step,
+            answers_step=time_step.step,
+            controller=self.settings.controller,
+            producer=self._producer,
+            model_version=self._inputs.model_version,
+            task_version=self._inputs.task_version,
+            solve_time=solve_time,
+        )
+        self._plan_publisher.publish(message)
+
+    def _report(self) -> None:
+        """Figures for /diagnostics, which Health publishes."""
+        inputs, health = self._inputs, self._health
+        for name, value in self._statistics.figures().items():
+            health.set(name, value)
+        health.set("delay_steps", self._delay_steps())
+        health.set("model_version", inputs.model_version)
+        health.set("task_version", inputs.task_version)
+        if inputs.model is not None:
+            health.set("model_age_s", (now_ns() - inputs.model_received_ns) * 1e-9)
+        if inputs.spec is None:
+            health.warn("no robot_spec yet")
+        elif not self._active:
+            health.ok("not active")
+        elif self._pending is not None and self._hot:
+            health.warn(f"not planning: {inputs.missing(self._pending.time_step)}")
+        elif not self._hot:
+            health.ok("idle: another controller is selected")
+        else:
+            health.ok("planning")
+
+
+def main() -> None:
+    sys.exit(run(PlannerNode))
