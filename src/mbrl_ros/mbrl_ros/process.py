@@ -3,6 +3,7 @@
 
 import signal
 import sys
+from types import FrameType
 from typing import Callable, Sequence
 
 import rclpy
@@ -10,47 +11,70 @@ from mbrl_core.config import ConfigurationError
 from mbrl_core.specs import SpecError
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 USAGE_ERROR = 2
+SIGNAL_CHECK_PERIOD = 0.1  # s
+PATIENCE = 1.0  # s that a callback under way may take after a signal before it is interrupted
+
+
+class _Signals:
+    """SIGINT and SIGTERM ask for the end between two callbacks, so that none is cut in half.
+
+    rclpy's own handlers would end the context first, and a node could no longer send its last safe command. A callback
+    that goes on for longer than PATIENCE is interrupted.
+    """
+
+    def __init__(self) -> None:
+        self.stop = False
+        # A background job of a shell is started with SIGINT ignored; a node never ignores it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._request)
+        signal.signal(signal.SIGALRM, self._interrupt)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.stop = True
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    @staticmethod
+    def ignore() -> None:
+        """From here on nothing interrupts: what is recorded has to reach the disk."""
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def run(factory: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
     """Makes a node, spins it in a single-threaded executor, and returns the exit status.
 
-    SIGINT and SIGTERM end it cleanly with 0 after `node.destroy_node()`; a node may set `node.exit_status` before it shuts
-    the context down. Bad configuration is one line on standard error and status 2.
+    SIGINT and SIGTERM end it with 0 after `node.destroy_node()`, during which it can still publish. A node ends itself by
+    shutting its context down; it may set `exit_status` before. Bad configuration is one line on standard error and
+    status 2.
     """
-    # A background job of a shell ignores SIGINT; a node never does.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    rclpy.init(args=arguments)
+    signals = _Signals()
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     node: Node | None = None
     executor = SingleThreadedExecutor()
     status = 0
     try:
         node = factory()
         executor.add_node(node)
-        executor.spin()
+        while not signals.stop and rclpy.ok():
+            executor.spin_once(timeout_sec=SIGNAL_CHECK_PERIOD)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (ConfigurationError, SpecError, FileNotFoundError) as error:
-        name = node.get_name() if node is not None else _program_name()
+        name = node.get_name() if node is not None else sys.argv[0].rpartition("/")[2]
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         status = USAGE_ERROR
     finally:
+        signals.ignore()
         if node is not None:
-            status = getattr(node, "exit_status", status) if status == 0 else status
-            _close(node, executor)
+            status = status or int(getattr(node, "exit_status", 0))
+            executor.shutdown(timeout_sec=1.0)
+            node.destroy_node()
         rclpy.try_shutdown()
     return status
-
-
-def _close(node: Node, executor: SingleThreadedExecutor) -> None:
-    # A second Ctrl-C while closing must not cut the closing short: what is recorded has to reach the disk.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    executor.shutdown(timeout_sec=1.0)
-    node.destroy_node()
-
-
-def _program_name() -> str:
-    return sys.argv[0].rpartition("/")[2]
