@@ -5,13 +5,11 @@ Gazebo goes on applying the last force for ever, so this node sends zero when co
 """
 
 import math
-import signal
 import sys
 from dataclasses import dataclass
 
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.signals import uninstall_signal_handlers
 from std_msgs.msg import Float64, Float64MultiArray
 
 from mbrl_core.config import parameter
@@ -107,18 +105,9 @@ class CommandSplitterNode(Node):
         return int(self.get_clock().now().nanoseconds) if self._simulated_time else now_ns()
 
 
-def _make_node() -> CommandSplitterNode:
-    # rclpy's own handlers end the context before anything else, and nothing could be sent any more. These raise
-    # KeyboardInterrupt at the next check, with the context still alive.
-    uninstall_signal_handlers()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    return CommandSplitterNode()
-
-
 def main() -> None:
     """Entry point."""
-    sys.exit(run(_make_node))
+    sys.exit(run(CommandSplitterNode))
 
 
 if __name__ == "__main__":
