@@ -41,7 +41,7 @@ class FitReport:
 
 
 class Stepper:
-    """One step for the rollout's inner loop, as deviations [members, rows, state_size].
+    """One step for the rollout's inner loop. Rows are last, which is what the processor wants: [members, size, rows].
 
     This one serves any model; kinds with something faster override `DynamicsModel.stepper`.
     """
@@ -50,12 +50,13 @@ class Stepper:
         self._model = model
 
     def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the next state, each [members, rows, state_size].
+        """Mean and standard deviation of the next state, each [members, state_size, rows].
 
-        The result may be overwritten by the next call.
+        state [members, state_size, rows], action [members, action_size, rows]. The result may be overwritten by the next
+        call.
         """
-        prediction = self._model.predict(state, action)
-        return prediction.mean, prediction.variance.sqrt()
+        prediction = self._model.predict(state.transpose(1, 2), action.transpose(1, 2))
+        return prediction.mean.transpose(1, 2), prediction.variance.sqrt().transpose(1, 2)
 
 
 class DynamicsModel(ABC):

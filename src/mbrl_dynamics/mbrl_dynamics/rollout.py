@@ -40,43 +40,55 @@ def rollout(
         raise ValueError(f"propagation: got {propagation!r}, expected one of {', '.join(PROPAGATIONS)}")
     if propagation == "mean":
         return _rollout_mean(model, state, actions)
-    members, (count, horizon, _) = model.members, actions.shape
+    members, (count, horizon, action_size) = model.members, actions.shape
     if particles < 1 or particles % members:
         raise ValueError(f"particles: got {particles}, expected a multiple of the model's {members} members")
-    rows = particles // members * count
+    share = particles // members
     size = state.shape[-1]
-    states = torch.empty(horizon + 1, particles, count, size)
-    states[0] = state
-    noise = torch.randn(horizon, particles, 1, size, generator=generator)
-    by_step = actions.transpose(0, 1).unsqueeze(1)  # [H, 1, N, action_size]
-    stepper = model.stepper(rows)
+    states = torch.empty(horizon + 1, particles, size, count)
+    states[0] = state.unsqueeze(1)
+    noise = torch.randn(horizon, particles, size, 1, generator=generator)
+    by_step = actions.permute(1, 2, 0).repeat(1, 1, share)  # [H, action_size, share * N]
+    stepper = model.stepper(share * count)
     reassign = propagation == "ts1" and members > 1
     if reassign:
         order = torch.rand(horizon, particles, generator=generator).argsort(dim=1)
-        gathered = torch.empty(particles, count, size)
     for step in range(horizon):
-        current = states[step]
+        current, following = states[step], states[step + 1]
         if reassign:
-            current = torch.index_select(current, 0, order[step], out=gathered)
-        action = by_step[step].expand(particles, count, -1).reshape(members, rows, -1)
-        mean, deviation = stepper.step(current.view(members, rows, size), action)
-        mean, deviation = mean.view(particles, count, size), deviation.view(particles, count, size)
+            current = current[order[step]]
+        action = by_step[step].expand(members, action_size, share * count)
+        mean, deviation = stepper.step(_by_member(current, members), action)
+        mean, deviation = _by_particle(mean, particles), _by_particle(deviation, particles)
         if reassign:
-            states[step + 1].index_copy_(0, order[step], torch.addcmul(mean, deviation, noise[step], out=gathered))
+            following[order[step]] = torch.addcmul(mean, deviation, noise[step])
         else:
-            torch.addcmul(mean, deviation, noise[step], out=states[step + 1])
-    return Trajectories(states.permute(2, 1, 0, 3))
+            torch.addcmul(mean, deviation, noise[step], out=following)
+    return Trajectories(states.permute(3, 1, 0, 2))
+
+
+def _by_member(values: Tensor, members: int) -> Tensor:
+    """[P, size, N] -> [members, size, P / members * N]; a copy only when a member has several particles."""
+    particles, size, count = values.shape
+    return values.view(members, particles // members, size, count).transpose(1, 2).reshape(members, size, -1)
+
+
+def _by_particle(values: Tensor, particles: int) -> Tensor:
+    """The reverse of `_by_member`."""
+    members, size, rows = values.shape
+    share = particles // members
+    return values.reshape(members, size, share, rows // share).transpose(1, 2).reshape(particles, size, rows // share)
 
 
 def _rollout_mean(model: DynamicsModel, state: Tensor, actions: Tensor) -> Trajectories:
     count, horizon, _ = actions.shape
-    states = torch.empty(horizon + 1, 1, count, state.shape[-1])
-    states[0] = state
+    states = torch.empty(horizon + 1, 1, state.shape[-1], count)
+    states[0] = state.unsqueeze(1)
     stepper = model.stepper(count)
-    by_step = actions.transpose(0, 1)
+    by_step = actions.permute(1, 2, 0)
     for step in range(horizon):
         mean, _ = stepper.step(
             states[step].expand(model.members, -1, -1), by_step[step].expand(model.members, -1, -1)
         )
         torch.mean(mean, dim=0, keepdim=True, out=states[step + 1])
-    return Trajectories(states.permute(2, 1, 0, 3))
+    return Trajectories(states.permute(3, 1, 0, 2))
