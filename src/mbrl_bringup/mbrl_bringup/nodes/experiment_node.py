@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs trials: owns the task, starts episodes, waits for the learner in between, keeps the learning curve."""
+
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mbrl_core.messages import EndReason, StepType
+from mbrl_core.robot_file import load_robot
+from mbrl_msgs.action import StartEpisode
+from mbrl_msgs.msg import ExperimentStatus, LearnerStatus
+from mbrl_msgs.msg import Plan as PlanMessage
+from mbrl_msgs.msg import Task as TaskMessage
+from mbrl_msgs.msg import TimeStep as TimeStepMessage
+from mbrl_msgs.srv import SetTask
+from mbrl_ros import parameters, process, qos
+from mbrl_ros.conversions import (
+    MessageError,
+    check_interface,
+    task_from_message,
+    task_to_message,
+    time_step_from_message,
+    with_version,
+)
+from mbrl_ros.health import Health
+from mbrl_ros.steady import now_ns, steady_timer
+from rclpy.action import ActionClient
+from rclpy.node import Node
+from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from mbrl_bringup import run_files
+from mbrl_bringup.experiment import ExperimentConfig, LearnerFigures, Trial, TrialLog, load_task, make_trials
+from mbrl_bringup.results import machine
+
+POLL_PERIOD = 0.02
+FAREWELL_SECONDS = 0.3
+# A robot that is alone on a slow machine may take long to answer, but not this long.
+STALL_SECONDS = 120.0
+SAVE_SECONDS = 10.0
+
+
+class ExperimentNode(Node):
+    """A state machine: waiting, resetting, running, fitting, ..., finished or failed. No callback waits."""
+
+    def __init__(self) -> None:
+        super().__init__("experiment")
+        self._config = parameters.declare(self, ExperimentConfig)
+        parameters.finish(self)
+        self._robot = load_robot(self._config.robot_file)
+        self._spec = self._robot.spec
+        self._preset = load_task(self._config, self._robot.task, self._spec)
+        self._trials = make_trials(self._config)
+        self._steps_per_trial = self._config.episode_steps or self._robot.episode_steps
+        self._directory = self._make_directory()
+        self.exit_status = 1
+        self._phase = "waiting"
+        self._message = "looking for the other nodes"
+        self._entered_ns = now_ns()
+        self._position = 0
+        self._log: TrialLog | None = None
+        self._episode = 0
+        self._rows: list[dict[str, Any]] = []
+        self._arrays: list[dict[str, Any]] = []
+        self._learner = LearnerFigures()
+        self._waited_for_fit = 0.0
+        self._saving: Future | None = None
+        self._health = Health(self)
+        self._task_changed_by_hand = False
+        self._task = self._preset.for_trial(self._config.seed, 0, 1)
+        self._tasks = self.create_publisher(TaskMessage, "task", qos.LATCHED)
+        self._statuses = self.create_publisher(ExperimentStatus, "experiment_status", qos.LATCHED)
+        self._start_episode = ActionClient(self, StartEpisode, "start_episode")
+        self._save_model = self.create_client(Trigger, "save_model")
+        self.create_service(SetTask, "set_task", self._set_task)
+        self.create_subscription(TimeStepMessage, "time_step", self._on_time_step, qos.TIME_STEP_RECORD)
+        self.create_subscription(PlanMessage, "plan", self._on_plan, qos.STATUS)
+        self.create_subscription(LearnerStatus, "learner_status", self._on_learner_status, qos.STATUS)
+        steady_timer(self, POLL_PERIOD, self._poll)
+        steady_timer(self, 1.0, self._publish_status)
+        self._publish_task()
+        self._write_information()
+        self._publish_status()
+
+    # --- phases -------------------------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        steps: dict[str, Callable[[], None]] = {
+            "waiting": self._look_for_nodes,
+            "resetting": self._watch_start,
+            "running": self._watch_robot,
+            "fitting": self._watch_learner,
+            "saving": self._watch_saving,
+            "finished": self._leave,
+            "failed": self._leave,
+        }
+        steps[self._phase]()
+
+    def _enter(self, phase: str, message: str) -> None:
+        self._phase, self._message, self._entered_ns = phase, message, now_ns()
+        (self.get_logger().error if phase == "failed" else self.get_logger().info)(f"{phase}: {message}")
+        if phase == "failed":
+            self._health.error(message)
+        self._publish_status()
+
+    @property
+    def _seconds_in_phase(self) -> float:
+        return (now_ns() - self._entered_ns) * 1e-9
+
+    @property
+    def _trial(self) -> Trial:
+        return self._trials[self._position]
+
+    def _look_for_nodes(self) -> None:
+        infos = self.get_subscriptions_info_by_topic("time_step")
+        present = {info.node_name for info in infos if info.node_namespace == self.get_namespace()}
+        controllers = {trial.controller for trial in self._trials}
+        missing = sorted((controllers | set(self._config.wait_for)) - present)
+        if not missing and self._start_episode.server_is_ready():
+            self._begin_trial()
+        elif self._seconds_in_phase > self._config.ready_timeout:
+            what = f"no node {missing[0]!r} hears time_step" if missing else "nobody serves start_episode"
+            self._enter("failed", f"waited {self._config.ready_timeout:g} s: {what}")
+
+    def _begin_trial(self) -> None:
+        trial = self._trial
+        if not self._task_changed_by_hand:
+            task = self._preset.for_trial(self._config.seed, trial.index, self._task.version)
+            if task != self._task:
+                self._task = with_version(task, self._task.version + 1)
+                self._publish_task()
+        self._log = TrialLog(trial, self._spec, self._task)
+        self._enter("resetting", f"trial {trial.index} with {trial.controller!r}")
+        goal = StartEpisode.Goal(
+            max_steps=self._steps_per_trial,
+            seed=self._config.seed,
+            controller=trial.controller,
+            required_task_version=self._task.version,
+            required_model_version=self._learner.model_version if trial.learned else 0,
+            required_controllers=[trial.controller],
+        )
+        self._start_episode.send_goal_async(goal).add_done_callback(self._on_goal_answer)
+
+    def _on_goal_answer(self, future: Future) -> None:
+        handle = future.result()
+        if handle is None or not handle.accepted:
+            self._enter("failed", "robot did not accept start_episode")
+            return
+        handle.get_result_async().add_done_callback(self._on_start_result)
+
+    def _on_start_result(self, future: Future) -> None:
+        result = future.result().result
+        if not result.success:
+            self._enter("failed", f"trial {self._trial.index} did not start: {result.message}")
+
+    def _watch_start(self) -> None:
+        # The robot gives up by itself, and says why, in each of its four phases.
+        if self._seconds_in_phase > 4.0 * self._config.ready_timeout:
+            self._enter("failed", f"robot has not started an episode within {self._seconds_in_phase:.0f} s")
+
+    def _watch_robot(self) -> None:
+        if self._seconds_in_phase > STALL_SECONDS:
+            self._enter("failed", f"no time_step for {STALL_SECONDS:g} s in episode {self._episode}: is robot running?")
+
+    def _finish_trial(self) -> None:
+        log = self._log
+        assert log is not None
+        self._log = None
+        self._rows.append({**log.metrics(self._learner), "waited_for_fit": self._waited_for_fit})
+        self._arrays.append(log.arrays())
+        try:
+            run_files.write_metrics(self._directory, self._rows)
+            run_files.write_steps(self._directory, self._arrays)
+        except OSError as error:
+            self._health.refuse("disk", f"run_directory {self._directory}: {error.strerror}; expected room for results")
+        self.get_logger().info(
+            f"trial {log.trial.index} ({log.trial.controller}): return {log.total_reward:.1f} in {len(log.rewards)} steps"
+        )
+        if log.end_reason == EndReason.FAULT:
+            self._enter("failed", f"trial {log.trial.index} ended by FAULT at step {log.steps[-1].step}; see robot's log")
+            return
+        self._position += 1
+        self._waited_for_fit = 0.0
+        if self._position == len(self._trials):
+            self._enter("saving", "waiting for the learner to take the last step in")
+        elif self._trial.waits_for_fit:
+            self._enter("fitting", f"learning from {self._learner.transitions} transitions and more")
+        else:
+            self._begin_trial()
+
+    def _watch_learner(self) -> None:
+        learner = self._learner
+        if learner.trained_through_episode >= self._episode and learner.model_version > 0:
+            self._waited_for_fit = self._seconds_in_phase
+            # What belongs to a trial includes what was learned from it.
+            self._rows[-1] |= {"training_loss": learner.training_loss, "fit_seconds": learner.fit_seconds}
+            self._begin_trial()
+        elif self._seconds_in_phase > self._config.fit_timeout:
+            self._enter(
+                "failed",
+                f"learner has not trained through episode {self._episode} within fit_timeout {self._config.fit_timeout:g} s:"
+                f" it is at episode {learner.trained_through_episode}, model version {learner.model_version}",
+            )
+
+    def _watch_saving(self) -> None:
+        digested = (self._learner.episode, self._learner.step) >= (self._episode, self._arrays[-1]["step"][-1])
+        if self._saving is None and digested and self._save_model.service_is_ready():
+            self._saving = self._save_model.call_async(Trigger.Request())
+        if self._saving is not None and self._saving.done():
+            answer = self._saving.result()
+            if answer is None or not answer.success:
+                text = "no answer" if answer is None else answer.message
+                self._health.refuse("save_model", f"save_model: {text}; expected a checkpoint in {self._directory}")
+            self._finish()
+        elif self._seconds_in_phase > SAVE_SECONDS:
+            self._health.refuse("save_model", f"save_model: not answered within {SAVE_SECONDS:g} s")
+            self._finish()
+
+    def _finish(self) -> None:
+        self.exit_status = 0
+        self._enter("finished", f"{len(self._rows)} trials; results in {self._directory}")
+
+    def _leave(self) -> None:
+        # Time for the recorder and the view to hear the last status.
+        if self._seconds_in_phase > FAREWELL_SECONDS:
+            if self.exit_status != 0:
+                print(f"experiment: {self._message}", file=sys.stderr, flush=True)
+            self.context.try_shutdown()
+
+    # --- topics and services ------------------------------------------------------------------------------------
+
+    def _on_time_step(self, message: TimeStepMessage) -> None:
+        log = self._log
+        try:
+            time_step = time_step_from_message(message, self._spec)
+        except MessageError as error:
+            self._health.refuse(error.reason, str(error))
+            return
+        if log is None or (not log.steps and time_step.step_type != StepType.FIRST):
+            return
+        if self._phase == "resetting" and time_step.step_type == StepType.FIRST:
+            self._episode = time_step.episode
+            self._enter("running", f"trial {log.trial.index}, episode {time_step.episode}")
+        elif time_step.episode != self._episode:
+            self._enter(
+                "failed",
+                f"episode {time_step.episode} began in the middle of trial {log.trial.index}, episode {self._episode}:"
+                " somebody else starts episodes",
+            )
+            return
+        log.task = self._task
+        log.add(time_step, message.sample_time_ns)
+        self._entered_ns = now_ns()
+        if log.ended:
+            self._finish_trial()
+
+    def _on_plan(self, message: PlanMessage) -> None:
+        log = self._log
+        if log is not None and message.episode == self._episode and message.controller == log.trial.controller:
+            log.add_plan(message.solve_time, message.deadline_missed)
+
+    def _on_learner_status(self, message: LearnerStatus) -> None:
+        try:
+            check_interface("learner_status", message.interface_hash, self._spec)
+        except MessageError as error:
+            self._health.refuse(error.reason, str(error))
+            return
+        names = (field.name for field in dataclasses.fields(LearnerFigures))
+        self._learner = LearnerFigures(**{name: getattr(message, name) for name in names})
+
+    def _set_task(self, request: SetTask.Request, response: SetTask.Response) -> SetTask.Response:
+        response.version = self._task.version
+        request.task.interface_hash = self._spec.interface_hash
+        request.task.version_of_layout = TaskMessage.VERSION
+        try:
+            task = task_from_message(request.task, self._spec)
+        except MessageError as error:
+            self._health.refuse(f"set_task/{error.reason}", str(error))
+            response.message = str(error)
+            return response
+        self._task = with_version(task, self._task.version + 1)
+        self._task_changed_by_hand = True
+        self._publish_task()
+        response.success, response.version = True, self._task.version
+        return response
+
+    # --- output -------------------------------------------------------------------------------------------------
+
+    def _publish_task(self) -> None:
+        stamp = self.get_clock().now().to_msg()
+        self._tasks.publish(task_to_message(self._task, self._spec.interface_hash, stamp))
+
+    def _publish_status(self) -> None:
+        log = self._log
+        message = ExperimentStatus(
+            version=ExperimentStatus.VERSION,
+            algorithm=self._config.algorithm,
+            # To the outside the experiment has finished when it only waits for files.
+            phase="finished" if self._phase == "saving" else self._phase,
+            message=self._message,
+            trial=min(self._position, len(self._trials) - 1),
+            trials=len(self._trials),
+            episode=self._episode,
+            step=log.steps[-1].step if log is not None and log.steps else 0,
+            steps_per_trial=self._steps_per_trial,
+            trial_return=log.total_reward if log is not None else math.nan,
+            returns=[row["return"] for row in self._rows],
+            learned=[bool(row["learned"]) for row in self._rows],
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._statuses.publish(message)
+
+    def _make_directory(self) -> Path:
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{self._spec.name}"
+        directory = Path(self._config.run_directory or Path("runs") / name).absolute()
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+    def _write_information(self) -> None:
+        run_files.write_information(
+            self._directory,
+            {
+                "robot": self._spec.name,
+                "robot_file": str(Path(self._config.robot_file).absolute()),
+                "interface_hash": self._spec.interface_hash,
+                "algorithm": self._config.algorithm,
+                "mode": self._config.mode,
+                "seed": self._config.seed,
+                "trials": self._config.trials,
+                "random_trials": self._config.random_trials,
+                "evaluation_trials": self._config.evaluation_trials,
+                "steps_per_trial": self._steps_per_trial,
+                "period": self._spec.period,
+                "task": self._task.kind,
+                "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "machine": machine(),
+            },
+        )
+
+
+def main() -> int:
+    """Runs the node."""
+    return process.run(ExperimentNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
