@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is sent at a step and why: plans, safe action and guard put together. Both clocks use it, and no ROS is in it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from mbrl_core.robot_file import Robot
+from mbrl_core.specs import Array
+
+from mbrl_robot.executor import SAFE, PlanExecutor
+from mbrl_robot.guard import Guard
+from mbrl_robot.safe_action import SafeController
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An action [action_size] (normalised) that may be sent, the same as SI command, and where it comes from."""
+
+    action: Array
+    command: Array
+    controller: str
+    fallback: bool
+    age: int
+
+
+class Control:
+    """Decides actions: the selected controller's row, else the chain's, else the safe action, always guarded."""
+
+    def __init__(self, robot: Robot) -> None:
+        self.robot = robot
+        self.executor = PlanExecutor(robot.spec, robot.chain)
+        self.guard = Guard(robot.spec.action)
+        self._safe = SafeController(robot)
+        self._scale = np.array(robot.spec.action.scale)
+
+    def decide(self, step: int, state: Array, elapsed: float, newest_answer: int | None = None) -> Decision:
+        """Action of `step` in `state` [state_size], `elapsed` seconds after the last command."""
+        row = None if self.guard.emergency_stop else self.executor.choose(step, state, newest_answer)
+        if row is None:
+            return self.safe(state, elapsed)
+        self._safe.leave()
+        action = self.guard.limit(row.action, elapsed).action
+        return Decision(
+            action, action * self._scale, row.controller, row.controller != self.executor.selected, row.age
+        )
+
+    def safe(self, state: Array | None, elapsed: float) -> Decision:
+        """The robot's safe action in `state` [state_size], zero when the state is unknown."""
+        action = self.guard.limit(self._safe.action(state), elapsed).action
+        return Decision(action, action * self._scale, SAFE, self.executor.selected != SAFE, 0)
+
+    def committed_actions(
+        self, step: int, state: Array, count: int, decided: bool, newest_answer: int | None = None
+    ) -> Array:
+        """Limited actions [n, action_size], n <= count, that steps `step`, `step` + 1, ... get if nothing newer comes.
+
+        `decided` is true when the action of `step` has been sent already. Rows end where no plan has one: what the safe
+        action will be depends on states to come. Feedback gains act on states to come too: only the feed-forward counts.
+        """
+        rows = []
+        last = self.guard.last
+        for index in range(count):
+            if index == 0 and decided:
+                rows.append(last)
+                continue
+            planned = None if self.guard.emergency_stop else self.executor.planned(step + index, newest_answer)
+            if planned is None and index > 0:
+                break
+            wanted = self._safe.action(state) if planned is None else planned
+            last = self.guard.preview(wanted, self.robot.spec.period, last)
+            rows.append(last)
+        return np.array(rows).reshape(len(rows), self.robot.spec.action.size)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ticks on the steady clock at t0 + k * period."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable
+
+from mbrl_core.messages import EndReason
+from mbrl_core.specs import Array
+from mbrl_msgs.srv import ResetBackend
+from mbrl_ros import qos
+from mbrl_ros.steady import now_ns, steady_timer
+from rclpy.time import Time
+from rclpy.timer import Timer
+from sensor_msgs.msg import JointState
+
+from mbrl_robot.episode import Episode, EpisodeRequest
+from mbrl_robot.nodes.clock import ControlClock
+from mbrl_robot.state_estimation import JointStatesRefused, Sample, StateEstimator
+
+if TYPE_CHECKING:
+    from mbrl_robot.nodes.robot_node import RobotNode
+
+# A tick comes this fraction of the interval of joint states after their expected arrival: late enough that the newest
+# is there in spite of jitter, early enough that the sample is fresh.
+PHASE_MARGIN = 0.4
+LONGEST_MARGIN_NS = 2_000_000
+# An interval whose samples are further than this fraction of a period from one period apart is no transition.
+LARGEST_IRREGULARITY = 0.25
+
+
+class RealtimeClock(ControlClock):
+    """Samples joint_states and sends commands on the command topic.
+
+    The action of interval k is sent at t_k + command_offset. A tick that comes too late for its step is left out: step
+    numbers are times, and nothing is paired that is not one period apart. Between episodes the safe action is sent.
+    """
+
+    def __init__(self, node: RobotNode) -> None:
+        super().__init__(node)
+        self._estimator = StateEstimator(node.robot)
+        self._timeout_ns = round(node.configuration.joint_states_timeout * 1e9)
+        self._offset = node.robot.command_offset
+        self._origin_ns = 0
+        self._sample: Sample | None = None
+        self._undecided = False
+        self._last_command_ns = now_ns()
+        self._start: Callable[[], None] | None = None
+        self._start_timer: Timer | None = None
+        self._offset_timer = steady_timer(node, max(self._offset, 1e-3), self._send_at_offset)
+        self._offset_timer.cancel()
+        self._tick_timer = steady_timer(node, node.spec.period, self._tick)
+        node.create_subscription(JointState, "joint_states", self._take_joint_states, qos.JOINT_STATES)
+
+    @property
+    def next_step(self) -> int:
+        """First step of the running episode that has got no action yet."""
+        episode = self.node.episode
+        return 0 if episode is None else episode.step + (not self._undecided)
+
+    def ready_to_reset(self) -> bool:
+        """Nobody is waited for in realtime."""
+        return True
+
+    def begin(
+        self, reset: ResetBackend.Response, request: EpisodeRequest, controller: str, started: Callable[[], None]
+    ) -> None:
+        """Waits for joint states newer than the reset, then starts just after the expected arrival of one."""
+        self._estimator.restart(reset.stamp_ns)
+
+        def start() -> None:
+            self._first(self.node.begin_episode(request, controller))
+            started()
+
+        self._start = start
+
+    def cancel_begin(self) -> None:
+        """Gives up a start that has not come to FIRST."""
+        self._start = None
+
+    def request_end(self, reason: EndReason) -> None:
+        """Ends the running episode at the next tick."""
+        if self.node.episode is not None:
+            self.node.episode.request_end(reason)
+
+    def plan_taken(self) -> None:
+        """The next tick will see it."""
+
+    def emergency_stop(self) -> None:
+        """Sends the safe action at once; LAST comes at the next tick."""
+        time_ns = now_ns()
+        self._undecided = False
+        self._offset_timer.cancel()
+        elapsed = (time_ns - self._last_command_ns) * 1e-9
+        decision = self.node.control.safe(self._state_or_none(time_ns), elapsed)
+        self._last_command_ns = self.node.send(decision)
+        if self.node.episode is not None:
+            self.node.episode.interrupted(decision, self._last_command_ns)
+            self.node.episode.request_end(EndReason.FAULT)
+
+    def _take_joint_states(self, message: JointState) -> None:
+        stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
+        try:
+            sample = self._estimator.update(message.name, message.position, message.velocity, stamp_ns, now_ns())
+        except JointStatesRefused as error:
+            self.node.health.refuse(f"joint_states/{error.reason}", str(error))
+            return
+        if sample is not None and self._start is not None and self._start_timer is None:
+            self._align(sample)
+
+    def _align(self, sample: Sample) -> None:
+        margin_ns = min(round(PHASE_MARGIN * self._estimator.expected_interval_ns), LONGEST_MARGIN_NS)
+        delay_ns = sample.stamp_ns + self._estimator.expected_delay_ns + margin_ns - now_ns()
+        self._start_timer = steady_timer(self.node, max(delay_ns, 0) * 1e-9, self._start_now)
+
+    def _start_now(self) -> None:
+        assert self._start_timer is not None
+        self.node.destroy_timer(self._start_timer)
+        self._start_timer = None
+        start, self._start = self._start, None
+        if start is not None:
+            start()
+
+    def _first(self, episode: Episode) -> None:
+        # rcl adds periods to the time at which the timer was made: its phase is t0 and does not drift.
+        self.node.destroy_timer(self._tick_timer)
+        self._tick_timer = steady_timer(self.node, self.node.spec.period, self._tick)
+        self._origin_ns = now_ns()
+        self._sample = self._estimator.latest
+        self._serve(episode, self._origin_ns)
+
+    def _tick(self) -> None:
+        time_ns = now_ns()
+        episode = self.node.episode
+        if episode is None:
+            decision = self.node.control.safe(self._state_or_none(time_ns), self.node.spec.period)
+            self._last_command_ns = self.node.send(decision)
+            return
+        step, lateness_ns = divmod(time_ns - self._origin_ns + self.period_ns // 2, self.period_ns)
+        lateness_ns -= self.period_ns // 2
+        if step <= episode.step:
+            return
+        undecided = self._undecided
+        self._send_at_offset()
+        before, self._sample = self._sample, self._estimator.latest
+        assert before is not None and self._sample is not None
+        missed = step - episode.step - 1
+        sample_age_ns = time_ns - self._sample.arrival_ns
+        self.node.statistics.tick(time_ns * 1e-9, lateness_ns * 1e-9, sample_age_ns * 1e-9, missed)
+        apart_ns = self._sample.stamp_ns - before.stamp_ns
+        if undecided or abs(apart_ns - (missed + 1) * self.period_ns) > LARGEST_IRREGULARITY * self.period_ns:
+            self.node.statistics.irregular += 1
+            episode.invalidate()
+        episode.held(missed)
+        if sample_age_ns > self._timeout_ns:
+            text = f"joint_states: the newest is {sample_age_ns * 1e-9:.3f} s old, expected at most"
+            self.node.health.refuse("joint_states/stale", f"{text} {self._timeout_ns * 1e-9:g} s: the episode ends")
+            episode.request_end(EndReason.FAULT)
+        episode.advance(step)
+        self._serve(episode, time_ns)
+
+    def _serve(self, episode: Episode, time_ns: int) -> None:
+        """Sends the action of the interval that begins now, then publishes the one that ended."""
+        sample, interval = self._sample, episode.interval
+        assert sample is not None
+        last = episode.end_reason != EndReason.NOT_ENDED
+        self._undecided = not last and self._offset > 0.0
+        if last:
+            decision = self.node.control.safe(self._state_or_none(time_ns), self.node.spec.period)
+            self._last_command_ns = self.node.send(decision)
+        elif self._undecided:
+            self._offset_timer.reset()
+        else:
+            self._decide(episode)
+        committed = self.node.control.committed_actions(
+            episode.step, sample.state, 0 if last else self.committed_rows, decided=not self._undecided
+        )
+        time_step = episode.time_step(sample.state, committed, interval)
+        self.node.publish_time_step(time_step, time_ns, sample.stamp_ns, interval)
+        if last:
+            self.node.finish_episode()
+
+    def _send_at_offset(self) -> None:
+        self._offset_timer.cancel()
+        if self.node.episode is not None and self._undecided:
+            self._undecided = False
+            self._decide(self.node.episode)
+
+    def _decide(self, episode: Episode) -> None:
+        assert self._sample is not None
+        decision = self.node.control.decide(episode.step, self._sample.state, self.node.spec.period)
+        self._last_command_ns = self.node.send(decision)
+        episode.executed(decision, self._last_command_ns)
+        self.node.note_decision(decision)
+
+    def _state_or_none(self, time_ns: int) -> Array | None:
+        sample = self._estimator.latest
+        if sample is None or time_ns - sample.arrival_ns > self._timeout_ns:
+            return None
+        return sample.state

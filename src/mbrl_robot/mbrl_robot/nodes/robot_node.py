@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control clock: samples the state, executes plans, owns the episodes."""
+
+import signal
+import sys
+from dataclasses import dataclass
+
+from mbrl_core.config import parameter
+from mbrl_core.messages import EndReason, TimeStep
+from mbrl_core.robot_file import Robot, load_robot
+from mbrl_msgs.msg import ControllerState
+from mbrl_msgs.msg import Plan as PlanMessage
+from mbrl_msgs.msg import RobotSpec as RobotSpecMessage
+from mbrl_msgs.msg import TimeStep as TimeStepMessage
+from mbrl_msgs.srv import EndEpisode, SelectController
+from mbrl_ros import qos
+from mbrl_ros.conversions import MessageError, plan_from_message, spec_to_message, time_step_to_message, to_doubles
+from mbrl_ros.health import Health
+from mbrl_ros.parameters import declare, finish
+from mbrl_ros.process import run
+from mbrl_ros.steady import now_ns
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import uninstall_signal_handlers
+from rclpy.time import Time
+from std_msgs.msg import Bool, Float64MultiArray
+from std_srvs.srv import Trigger
+
+from mbrl_robot.control import Control, Decision
+from mbrl_robot.episode import Episode, EpisodeRequest, Interval
+from mbrl_robot.executor import SAFE, AddressedPlan, PlanRefused
+from mbrl_robot.nodes.clock import ControlClock
+from mbrl_robot.nodes.lockstep_clock import LockstepClock
+from mbrl_robot.nodes.realtime_clock import RealtimeClock
+from mbrl_robot.nodes.start_sequence import StartSequence
+from mbrl_robot.tick_statistics import TickStatistics
+
+END_REASONS = (EndReason.TERMINATED, EndReason.ABORTED)
+LAST_WORDS = Duration(seconds=0.5)
+
+
+@dataclass(frozen=True)
+class RobotConfiguration:
+    """Parameters of robot_node."""
+
+    robot_file: str = parameter("", "Robot file (YAML)", read_only=True)
+    mode: str = parameter(
+        "realtime", "realtime: ticks on the steady clock; lockstep: steps the backend by service and waits for answers",
+        choices=("realtime", "lockstep"), read_only=True,
+    )  # fmt: skip
+    seed: int = parameter(0, "Keys start states of episodes that bring no seed of their own", minimum=0, read_only=True)
+    joint_states_timeout: float = parameter(
+        0.2, "Age of the newest joint states, seconds, after which a realtime episode ends with FAULT", minimum=0.001,
+        read_only=True,
+    )  # fmt: skip
+    start_timeout: float = parameter(30.0, "Longest wait in each phase of start_episode, seconds", minimum=0.1, read_only=True)
+    synchronise_learner: bool = parameter(
+        False, "Lockstep: wait until the learner has digested each time step", read_only=True
+    )
+    delay_steps: int = parameter(
+        0, "Lockstep: a plan that answers step k counts from step k + delay_steps on", minimum=0, maximum=100, read_only=True
+    )
+    lockstep_timeout: float = parameter(
+        60.0, "Lockstep: longest wait for a plan, the backend or the learner, seconds", minimum=0.1, read_only=True
+    )
+    lockstep_pace: float = parameter(
+        0.0, "Lockstep: largest speed as a multiple of real time; 0 = as fast as possible", minimum=0.0, read_only=True
+    )
+
+
+class RobotNode(Node):
+    """Wires topics and services to the control clock of the mode; the clock calls back what is public here."""
+
+    def __init__(self) -> None:
+        super().__init__("robot")
+        self.configuration = declare(self, RobotConfiguration)
+        finish(self)
+        self.robot: Robot = load_robot(self.configuration.robot_file)
+        self.spec = self.robot.spec
+        self.interface_hash = self.spec.interface_hash
+        self.health = Health(self)
+        self.control = Control(self.robot)
+        self.statistics = TickStatistics(self.spec.period)
+        self.episode: Episode | None = None
+        self.episode_number = 0
+        self._active = (SAFE, "no episode is running")
+        self.time_steps = self.create_publisher(TimeStepMessage, "time_step", qos.TIME_STEP_RECORD)
+        self._commands = self.create_publisher(Float64MultiArray, self.robot.command_topic, qos.COMMAND)
+        self._controller_states = self.create_publisher(ControllerState, "controller_state", qos.LATCHED)
+        self._specs = self.create_publisher(RobotSpecMessage, "robot_spec", qos.LATCHED)
+        self._specs.publish(spec_to_message(self.spec, self.get_clock().now().to_msg()))
+        self.publish_controller_state()
+        self.plans = self.create_subscription(PlanMessage, "plan", self._take_plan, qos.PLAN)
+        self.create_service(SelectController, "select_controller", self._select_controller)
+        self.create_service(EndEpisode, "end_episode", self._end_episode)
+        self.create_service(Trigger, "reset_emergency_stop", self._reset_emergency_stop)
+        clock_class = RealtimeClock if self.configuration.mode == "realtime" else LockstepClock
+        self.clock: ControlClock = clock_class(self)
+        self.starts = StartSequence(self)
+        # A volatile publisher does not match a transient local subscription and has to stop the robot all the same.
+        volatile = QoSProfile(depth=10, durability=DurabilityPolicy.VOLATILE)
+        for profile in (qos.LATCHED, volatile):
+            self.create_subscription(Bool, "emergency_stop", self._emergency_stop, profile)
+
+    def destroy_node(self) -> None:
+        """Sends zero, without slew limit since nobody will send anything after it, and ends."""
+        if self.configuration.mode == "realtime":
+            self._commands.publish(Float64MultiArray(data=[0.0] * self.spec.action.size))
+            self._commands.wait_for_all_acked(LAST_WORDS)
+        super().destroy_node()
+
+    # --- for the clocks and the start sequence --------------------------------------------------------------------
+
+    def begin_episode(self, request: EpisodeRequest, controller: str) -> Episode:
+        """Makes the next episode the running one; FIRST is the clock's part."""
+        self.episode_number += 1
+        self.control.executor.begin_episode(self.episode_number)
+        if controller:
+            self.control.executor.select(controller)
+        self.statistics.restart()
+        self.episode = Episode(self.episode_number, request, self.spec.action.size)
+        return self.episode
+
+    def finish_episode(self) -> None:
+        """LAST has been published."""
+        self.episode = None
+        reason = "the emergency stop is latched" if self.control.guard.emergency_stop else "no episode is running"
+        self.set_active(SAFE, reason)
+        self.starts.episode_ended()
+
+    def send(self, decision: Decision) -> int:
+        """Sends a command; returns the steady time, nanoseconds."""
+        time_ns = now_ns()
+        self._commands.publish(Float64MultiArray(data=to_doubles(decision.command)))
+        return time_ns
+
+    def publish_time_step(
+        self, time_step: TimeStep, sample_time_ns: int, stamp_ns: int, interval: Interval | None
+    ) -> None:
+        """Publishes a time step with its steady time stamps."""
+        message = time_step_to_message(time_step, self.interface_hash, Time(nanoseconds=stamp_ns).to_msg())
+        message.sample_time_ns = sample_time_ns
+        message.command_time_ns = interval.command_time_ns if interval is not None else 0
+        message.publish_time_ns = now_ns()
+        self.time_steps.publish(message)
+
+    def note_decision(self, decision: Decision) -> None:
+        """Keeps count of who serves, and publishes a change."""
+        self.statistics.served(decision.fallback, decision.age)
+        if self.control.guard.emergency_stop:
+            reason = "the emergency stop is latched"
+        elif decision.fallback:
+            reason = f"no valid row from {self.control.executor.selected!r}"
+        else:
+            reason = "selected"
+        self.set_active(decision.controller, reason)
+
+    def set_active(self, controller: str, reason: str) -> None:
+        """Publishes who serves and why when it has changed."""
+        if (controller, reason) != self._active:
+            self._active = (controller, reason)
+            self.publish_controller_state()
+
+    def publish_controller_state(self) -> None:
+        """Publishes who is selected and who serves (latched)."""
+        message = ControllerState(
+            version=ControllerState.VERSION,
+            selected=self.control.executor.selected,
+            active=self._active[0],
+            chain=list(self.control.executor.chain),
+            reason=self._active[1],
+            emergency_stop=self.control.guard.emergency_stop,
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._controller_states.publish(message)
+
+    # --- topics and services --------------------------------------------------------------------------------------
+
+    def _take_plan(self, message: PlanMessage) -> None:
+        episode = self.episode
+        if episode is None:
+            # The last answer of an episode often comes just after its end.
+            if message.episode != self.episode_number:
+                self.health.refuse("plan/other_episode", f"plan: episode {message.episode}, and no episode is running")
+            return
+        try:
+            plan = AddressedPlan(
+                plan_from_message(message, self.spec),
+                message.controller,
+                message.episode,
+                message.start_step,
+                message.answers_step,
+            )
+            self.control.executor.accept(plan, episode.step, self.clock.next_step)
+        except (MessageError, PlanRefused) as error:
+            self.health.refuse(f"plan/{error.reason}", str(error))
+            return
+        self.clock.plan_taken()
+
+    def _select_controller(
+        self, request: SelectController.Request, response: SelectController.Response
+    ) -> SelectController.Response:
+        try:
+            self.control.executor.select(request.controller)
+        except ValueError as error:
+            self.health.refuse("select_controller", f"select_controller: {error}")
+            response.message = f"select_controller: {error}"
+            return response
+        self.publish_controller_state()
+        self.clock.plan_taken()
+        response.success = True
+        return response
+
+    def _end_episode(self, request: EndEpisode.Request, response: EndEpisode.Response) -> EndEpisode.Response:
+        if self.episode is None or request.episode != self.episode.number:
+            running = "none" if self.episode is None else str(self.episode.number)
+            response.message = f"end_episode: episode {request.episode}, expected the running one: {running}"
+        elif request.end_reason not in END_REASONS:
+            expected = " or ".join(f"{reason.value} ({reason.name})" for reason in END_REASONS)
+            response.message = f"end_episode: end_reason {request.end_reason}, expected {expected}"
+        else:
+            self.clock.request_end(EndReason(request.end_reason))
+            response.success = True
+            return response
+        self.health.refuse("end_episode", response.message)
+        return response
+
+    def _emergency_stop(self, message: Bool) -> None:
+        if not message.data or self.control.guard.emergency_stop:
+            return
+        self.control.guard.latch_emergency_stop()
+        self.clock.emergency_stop()
+        self.health.error("the emergency stop is latched")
+        self.get_logger().error("emergency stop: safe action until reset_emergency_stop is called")
+        self._active = (SAFE, "the emergency stop is latched")
+        self.publish_controller_state()
+        self.starts.fail("the emergency stop was latched")
+
+    def _reset_emergency_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = True
+        response.message = "cleared" if self.control.guard.emergency_stop else "it was not latched"
+        self.control.guard.reset_emergency_stop()
+        self.health.ok()
+        if self.episode is None:
+            self._active = (SAFE, "no episode is running")
+        self.publish_controller_state()
+        return response
+
+
+def _make_node() -> RobotNode:
+    # rclpy's own handlers end the context before anything else, and the last command could not be sent any more. These
+    # raise KeyboardInterrupt in the main thread, with the context still alive.
+    uninstall_signal_handlers()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    return RobotNode()
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(run(_make_node))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The action start_episode: end the old episode, wait for the others, reset the backend, start."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mbrl_core.messages import EndReason
+from mbrl_msgs.action import StartEpisode
+from mbrl_msgs.srv import ResetBackend
+from mbrl_ros.conversions import to_doubles
+from mbrl_ros.steady import now_ns, steady_timer
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.task import Future
+
+from mbrl_robot.episode import EpisodeRequest
+from mbrl_robot.executor import SAFE
+
+if TYPE_CHECKING:
+    from mbrl_robot.nodes.robot_node import RobotNode
+
+POLL_PERIOD = 0.02
+LEARNER = "learner"
+
+
+class Phase(Enum):
+    """Phases of a start, in order. Others are waited for before the reset, so that the robot does not wait, moving."""
+
+    ENDING = "ending"
+    SUBSCRIBERS = "waiting_for_subscribers"
+    RESETTING = "resetting"
+    STATE = "waiting_for_state"
+
+
+class StartSequence:
+    """Serves start_episode, one goal at a time, as a state machine: no callback waits."""
+
+    def __init__(self, node: RobotNode) -> None:
+        self._node = node
+        self._goal: ServerGoalHandle | None = None
+        self._phase = Phase.ENDING
+        self._entered_ns = 0
+        self._reset_call: Future | None = None
+        self._missing = ""
+        self._client = node.create_client(ResetBackend, "reset_backend")
+        self._timer = steady_timer(node, POLL_PERIOD, self._poll)
+        self._timer.cancel()
+        # The goal is executed, that is concluded, when the sequence is over: an execute callback that waited would
+        # block the executor.
+        self._server = ActionServer(
+            node,
+            StartEpisode,
+            "start_episode",
+            execute_callback=self._conclude_with_failure,
+            goal_callback=lambda goal: GoalResponse.ACCEPT,
+            handle_accepted_callback=self._accept,
+            cancel_callback=lambda goal: CancelResponse.ACCEPT,
+        )
+
+    def episode_ended(self) -> None:
+        """LAST of the running episode has been published."""
+        if self._goal is not None and self._phase == Phase.ENDING:
+            self._enter(Phase.SUBSCRIBERS)
+
+    def fail(self, text: str) -> None:
+        """Gives up the start under way, if there is one."""
+        if self._goal is not None:
+            self._node.clock.cancel_begin()
+            self._conclude(success=False, text=f"start_episode: {text}")
+
+    def _accept(self, goal: ServerGoalHandle) -> None:
+        refusal = self._why_not(goal.request)
+        if refusal:
+            self._node.health.refuse("start_episode", f"start_episode: {refusal}")
+            self._finish(goal, success=False, text=f"start_episode: {refusal}")
+            return
+        self._goal = goal
+        self._reset_call = None
+        self._timer.reset()
+        if self._node.episode is None:
+            self._enter(Phase.SUBSCRIBERS)
+        else:
+            self._enter(Phase.ENDING)
+            self._node.clock.request_end(EndReason.ABORTED)
+
+    def _why_not(self, request: StartEpisode.Goal) -> str:
+        if self._goal is not None:
+            return "another start is under way"
+        if self._node.control.guard.emergency_stop:
+            return "the emergency stop is latched, call reset_emergency_stop first"
+        size = self._node.spec.state.size
+        if len(request.start_state) not in (0, size) or not np.isfinite(request.start_state).all():
+            return f"start_state {list(request.start_state)}, expected {size} finite numbers or none"
+        for name in filter(None, (request.controller, *request.required_controllers)):
+            try:
+                self._node.control.executor.check_controller(name)
+            except ValueError as error:
+                return str(error)
+        return ""
+
+    def _enter(self, phase: Phase) -> None:
+        assert self._goal is not None
+        self._phase = phase
+        self._entered_ns = now_ns()
+        self._goal.publish_feedback(StartEpisode.Feedback(phase=phase.value))
+
+    def _poll(self) -> None:
+        goal = self._goal
+        if goal is None:
+            self._timer.cancel()
+        elif goal.is_cancel_requested:
+            self.fail("cancelled")
+        elif now_ns() - self._entered_ns > self._node.configuration.start_timeout * 1e9:
+            self.fail(f"waited {self._node.configuration.start_timeout:g} s in phase {self._phase.value}{self._missing}")
+        elif self._phase == Phase.SUBSCRIBERS:
+            self._look_for_others()
+        elif self._phase == Phase.RESETTING:
+            self._reset()
+
+    def _look_for_others(self) -> None:
+        assert self._goal is not None
+        node = self._node
+        wanted = {name for name in self._goal.request.required_controllers if name != SAFE}
+        subscribers = {info.node_name for info in node.get_subscriptions_info_by_topic(node.time_steps.topic_name)}
+        publishers = {info.node_name for info in node.get_publishers_info_by_topic(node.plans.topic_name)}
+        missing = sorted(wanted - (subscribers & publishers))
+        if node.configuration.mode == "lockstep" and node.configuration.synchronise_learner and LEARNER not in subscribers:
+            missing.append(LEARNER)
+        if missing:
+            self._missing = f": no node {missing[0]!r} with time_step and plan"
+        elif node.time_steps.get_subscription_count() < len(subscribers):
+            self._missing = ": a subscriber of time_step does not match"
+        elif not node.clock.ready_to_reset():
+            self._missing = ": the learner has not digested the last episode"
+        else:
+            self._missing = ""
+            self._enter(Phase.RESETTING)
+            self._reset()
+
+    def _reset(self) -> None:
+        if self._reset_call is not None:
+            return
+        self._missing = ": no backend serves reset_backend"
+        if not self._client.service_is_ready():
+            return
+        assert self._goal is not None
+        request = self._goal.request
+        self._reset_call = self._client.call_async(
+            ResetBackend.Request(
+                episode=self._node.episode_number + 1,
+                seed=request.seed or self._node.configuration.seed,
+                state=to_doubles(request.start_state),
+            )
+        )
+        self._missing = ": reset_backend does not answer"
+        self._reset_call.add_done_callback(self._was_reset)
+
+    def _was_reset(self, future: Future) -> None:
+        if self._goal is None or future is not self._reset_call:
+            return
+        response = future.result()
+        size = self._node.spec.state.size
+        if response is None or not response.success:
+            self.fail(f"reset_backend: {'no answer' if response is None else response.message}")
+        elif len(response.state) != size or not np.isfinite(response.state).all():
+            self.fail(f"reset_backend: state {list(response.state)}, expected {size} finite numbers")
+        else:
+            self._missing = ": no joint_states newer than the reset"
+            self._enter(Phase.STATE)
+            request = self._goal.request
+            episode_request = EpisodeRequest(
+                max_steps=request.max_steps,
+                seed=request.seed,
+                required_task_version=request.required_task_version,
+                required_model_version=request.required_model_version,
+            )
+            self._node.clock.begin(response, episode_request, request.controller, self._started)
+
+    def _started(self) -> None:
+        self._conclude(success=True, text="")
+
+    def _conclude(self, success: bool, text: str) -> None:
+        goal, self._goal, self._reset_call = self._goal, None, None
+        self._missing = ""
+        self._timer.cancel()
+        assert goal is not None
+        if not success:
+            self._node.get_logger().error(text)
+        self._finish(goal, success, text)
+
+    def _finish(self, goal: ServerGoalHandle, success: bool, text: str) -> None:
+        episode = self._node.episode_number if success else 0
+
+        def conclude(handle: ServerGoalHandle) -> StartEpisode.Result:
+            if success:
+                handle.succeed()
+            elif handle.is_cancel_requested:
+                handle.canceled()
+            else:
+                handle.abort()
+            return StartEpisode.Result(success=success, message=text, episode=episode)
+
+        goal.execute(conclude)
+
+    def _conclude_with_failure(self, goal: ServerGoalHandle) -> StartEpisode.Result:
+        goal.abort()
+        return StartEpisode.Result(success=False, message="start_episode: not executed by the start sequence")
