@@ -8,8 +8,6 @@ import os
 import sys
 from pathlib import Path
 
-from ..launch_runner.packages import PackageError, executables, find_executable
-
 
 def main(arguments: list[str]) -> int:
     """Replaces this process by the executable."""
@@ -23,6 +21,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("executable", metavar="EXECUTABLE", nargs="?", help="name of one of its executables")
     parser.add_argument("rest", metavar="ARGUMENTS", nargs=argparse.REMAINDER, help="passed on")
     options = parser.parse_args(arguments)
+    from ..launch_runner.packages import PackageError, executables, find_executable
+
     try:
         if options.executable is None:
             print("\n".join(executables(options.package)))
