@@ -38,6 +38,10 @@ class Encoder:
         """Change of state [n, state_size], the shorter way round for angles."""
         return state_difference(transitions.next_state, transitions.state, self.angular)
 
+    def difference(self, state: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """state minus reference [..., state_size], the shorter way round for angles."""
+        return state_difference(state, reference, self.angular)
+
     def input_normalisation(self, transitions: Transitions) -> tuple[np.ndarray, np.ndarray]:
         """Mean and scale [size] of the inputs.
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Probabilistic neural ensemble."""
 
+import copy
 import math
 import time
 from dataclasses import dataclass
@@ -16,7 +17,14 @@ from torch import Tensor
 
 from mbrl_dynamics.encoding import Encoder, Normalisation
 from mbrl_dynamics.ensemble_stepper import EnsembleStepper
-from mbrl_dynamics.model import DynamicsModel, FitReport, GaussianPrediction, check_arrays
+from mbrl_dynamics.model import (
+    DynamicsModel,
+    FitInterrupted,
+    FitReport,
+    GaussianPrediction,
+    KeepGoing,
+    check_arrays,
+)
 from mbrl_dynamics.registry import DYNAMICS
 
 
@@ -56,7 +64,7 @@ class Ensemble(DynamicsModel):
         self.encoder = Encoder(spec)
         self.normalisation = Normalisation.identity(self.encoder)
         self.fits = 0
-        self._optimiser_state: dict[str, Tensor] = {}
+        self._steppers: dict[int, EnsembleStepper] = {}  # by rows, of the present weights
         sizes = [self.encoder.size] + [configuration.hidden_size] * configuration.hidden_layers
         random = torch.Generator().manual_seed(stream_seed(seed, 0, 0, "ensemble/weights"))
         members, outputs = configuration.members, spec.state.size
@@ -97,10 +105,11 @@ class Ensemble(DynamicsModel):
         log_variance = upper - torch.nn.functional.softplus(upper - log_variance)
         return change, lower + torch.nn.functional.softplus(log_variance - lower)
 
-    def fit(self, transitions: Transitions, seed: int) -> FitReport:
+    def fit(self, transitions: Transitions, seed: int, keep_going: KeepGoing | None = None) -> FitReport:
         if len(transitions) < 2:
             raise ValueError(f"ensemble: got {len(transitions)} transitions, expected at least 2 to fit")
         begin = time.perf_counter()
+        self._steppers.clear()
         self._renormalise(Normalisation.of(self.encoder, transitions))
         normalisation = self.normalisation
         with torch.no_grad():
@@ -113,9 +122,12 @@ class Ensemble(DynamicsModel):
         if self.fits == 0:
             self._start_linear_path(inputs, targets, counts)
         steps = self.configuration.first_steps if self.fits == 0 else self.configuration.refit_steps
-        loss = self._descend(inputs, targets, counts, steps, stream_seed(seed, 0, self.fits, "ensemble/batches"))
+        loss = self._descend(inputs, targets, counts, steps, stream_seed(seed, 0, self.fits, "ensemble/batches"), keep_going)
         self.fits += 1
         return FitReport(loss, steps, len(transitions), time.perf_counter() - begin)
+
+    def held_out(self, count: int, seed: int) -> np.ndarray:
+        return (self._bootstrap_counts(count, seed) == 0.0).numpy()
 
     def _bootstrap_counts(self, count: int, seed: int) -> Tensor:
         """How often each member sees each transition, [members, n]: old transitions keep their counts in later fits."""
@@ -135,7 +147,9 @@ class Ensemble(DynamicsModel):
             self.weights["weight_linear"].copy_(solution[:, :-1])
             self.weights["bias_out"][..., : targets.shape[1]] = solution[:, -1:]
 
-    def _descend(self, inputs: Tensor, targets: Tensor, counts: Tensor, steps: int, seed: int) -> float:
+    def _descend(
+        self, inputs: Tensor, targets: Tensor, counts: Tensor, steps: int, seed: int, keep_going: KeepGoing | None
+    ) -> float:
         configuration = self.configuration
         decayed = [value for name, value in self.weights.items() if name.startswith("weight")]
         others = [value for name, value in self.weights.items() if not name.startswith("weight")]
@@ -148,6 +162,8 @@ class Ensemble(DynamicsModel):
         indices = torch.multinomial(counts + 1e-12, batch * steps, replacement=True, generator=random).view(self.members, steps, batch)
         with torch.enable_grad():
             for step in range(steps):
+                if keep_going is not None and not keep_going():
+                    raise FitInterrupted(f"fit interrupted after {step} of {steps} steps")
                 index = indices[:, step]
                 mean, log_variance = self.forward(inputs[index])
                 residual = targets.expand(self.members, -1, -1).gather(1, index.unsqueeze(-1).expand(-1, -1, targets.shape[1])) - mean
@@ -184,7 +200,16 @@ class Ensemble(DynamicsModel):
             weights["bias_out"][..., outputs:] += 2.0 * torch.log(gain)
 
     def stepper(self, rows: int) -> EnsembleStepper:
-        return EnsembleStepper(self.encoder, self.normalisation, self.weights, rows)
+        if rows not in self._steppers:
+            self._steppers[rows] = EnsembleStepper(self.encoder, self.normalisation, self.weights, rows)
+        return self._steppers[rows]
+
+    def clone(self) -> "Ensemble":
+        steppers, self._steppers = self._steppers, {}
+        try:
+            return copy.deepcopy(self)
+        finally:
+            self._steppers = steppers
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         arrays = {name: value.detach().numpy().copy() for name, value in self.weights.items()}
@@ -201,6 +226,7 @@ class Ensemble(DynamicsModel):
             *(torch.as_tensor(np.array(arrays[name], dtype=np.float32)) for name in vars(self.normalisation))
         )
         self.fits = int(arrays["fits"][0])
+        self._steppers.clear()
 
 
 def _uniform(shape: tuple[int, ...], bound: float, random: torch.Generator) -> Tensor:

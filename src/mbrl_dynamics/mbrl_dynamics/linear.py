@@ -14,7 +14,7 @@ from mbrl_core.specs import RobotSpec
 from torch import Tensor
 
 from mbrl_dynamics.encoding import Encoder, Normalisation
-from mbrl_dynamics.model import DynamicsModel, FitReport, GaussianPrediction, check_arrays
+from mbrl_dynamics.model import DynamicsModel, FitReport, GaussianPrediction, KeepGoing, check_arrays
 from mbrl_dynamics.registry import DYNAMICS
 
 
@@ -53,7 +53,7 @@ class Linear(DynamicsModel):
         mean = state + self.normalisation.output_mean + change * scale
         return GaussianPrediction(mean, (torch.exp(self.log_variance) * scale * scale).expand_as(mean))
 
-    def fit(self, transitions: Transitions, seed: int) -> FitReport:
+    def fit(self, transitions: Transitions, seed: int, keep_going: KeepGoing | None = None) -> FitReport:
         if len(transitions) < 2:
             raise ValueError(f"linear model: got {len(transitions)} transitions, expected at least 2 to fit")
         begin = time.perf_counter()

@@ -4,7 +4,7 @@
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Mapping
+from typing import Any, Callable, ClassVar, Mapping
 
 import numpy as np
 import torch
@@ -12,6 +12,13 @@ from mbrl_core.config import to_mapping
 from mbrl_core.dataset import Transitions
 from mbrl_core.specs import RobotSpec
 from torch import Tensor
+
+
+KeepGoing = Callable[[], bool]
+
+
+class FitInterrupted(RuntimeError):
+    """A fit was told to stop before its end; the model is in between."""
 
 
 class ModelError(ValueError):
@@ -78,8 +85,12 @@ class DynamicsModel(ABC):
         """
 
     @abstractmethod
-    def fit(self, transitions: Transitions, seed: int) -> FitReport:
-        """Learns from all of `transitions`, going on from what it knows. Same seed and data: same result."""
+    def fit(self, transitions: Transitions, seed: int, keep_going: KeepGoing | None = None) -> FitReport:
+        """Learns from all of `transitions`, going on from what it knows. Same seed and data: same result.
+
+        `keep_going` is asked often; once it is false the fit raises FitInterrupted. Raises ValueError on fewer than two
+        transitions.
+        """
 
     @abstractmethod
     def state_arrays(self) -> dict[str, np.ndarray]:
@@ -89,8 +100,15 @@ class DynamicsModel(ABC):
     def load_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Restores `state_arrays`. Raises ModelError on a missing array, a wrong shape or a non-finite number."""
 
+    def held_out(self, count: int, seed: int) -> np.ndarray:
+        """Which of the first `count` transitions a member was not trained on in a fit with `seed`: bool [members, count].
+
+        Errors there are honest although the model as a whole was trained on everything.
+        """
+        return np.zeros((self.members, count), dtype=bool)
+
     def stepper(self, rows: int) -> Stepper:
-        """A step with buffers of its own for `rows` rows a member, frozen at the present weights."""
+        """A step for `rows` rows a member, at the present weights. Two calls may give the same one: use one at a time."""
         return Stepper(self)
 
     def clone(self) -> "DynamicsModel":

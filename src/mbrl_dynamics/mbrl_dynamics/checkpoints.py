@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A learner's checkpoints in a folder: whole or not there, newest first, a few kept."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mbrl_core.checkpoint import load_checkpoint, save_checkpoint
+
+PATTERN = "learner_*.safetensors"
+
+
+class CheckpointFolder:
+    """Checkpoints of one run. Saving drops all but the `keep` newest."""
+
+    def __init__(self, folder: str | Path, keep: int = 3) -> None:
+        self.folder = Path(folder)
+        self.keep = keep
+
+    def paths(self) -> list[Path]:
+        """All checkpoints, oldest first."""
+        return sorted(self.folder.glob(PATTERN))
+
+    def save(self, version: int, arrays: dict[str, np.ndarray], information: dict[str, Any]) -> Path:
+        """Writes a checkpoint atomically, then drops old ones. Raises OSError; what was there is then still whole."""
+        path = self.folder / PATTERN.replace("*", f"{version:08d}")
+        save_checkpoint(path, arrays, information)
+        for old in self.paths()[: -self.keep]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def newest(self) -> tuple[Path, dict[str, np.ndarray], dict[str, Any]] | None:
+        """The newest checkpoint, or None. Raises CheckpointError when it is damaged."""
+        paths = self.paths()
+        return (paths[-1], *load_checkpoint(paths[-1])) if paths else None

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rollout engine against a plain, slow one, and against what its propagations mean."""
+
+import numpy as np
+import pytest
+import torch
+from mbrl_dynamics.model import DynamicsModel, GaussianPrediction
+from mbrl_dynamics.registry import DYNAMICS, make_model
+from mbrl_dynamics.rollout import rollout
+from problems import SPEC, sample
+
+torch.set_num_threads(1)
+QUICK = {"ensemble": {"hidden_size": 32, "first_steps": 100}, "linear": {}}
+
+
+class KnownMember(DynamicsModel):
+    """Member m adds m + 1 to each state, with a given noise: trajectories tell which members they met."""
+
+    kind = "known"
+
+    def __init__(self, members: int, deviation: float) -> None:
+        super().__init__(None, SPEC, members)
+        self.deviation = deviation
+
+    def predict(self, state, action):
+        if state.dim() == 2:
+            state = state.expand(self.members, *state.shape)
+        mean = state + torch.arange(1.0, self.members + 1).view(-1, 1, 1)
+        return GaussianPrediction(mean, torch.full_like(mean, self.deviation**2))
+
+    def fit(self, transitions, seed, keep_going=None):
+        raise NotImplementedError
+
+    def state_arrays(self):
+        return {}
+
+    def load_arrays(self, arrays):
+        raise NotImplementedError
+
+
+def plain(model, state, actions, particles, propagation, generator):
+    """One trajectory, one step at a time, through `predict`: the definition, with the engine's draws."""
+    count, horizon, _ = actions.shape
+    if propagation == "mean":
+        result = torch.empty(count, 1, horizon + 1, len(state))
+        for index in range(count):
+            current = state
+            result[index, 0, 0] = current
+            for step in range(horizon):
+                current = model.predict(current[None], actions[index, step][None]).mean[:, 0].mean(dim=0)
+                result[index, 0, step + 1] = current
+        return result
+    noise = torch.randn(horizon, particles, 1, len(state), generator=generator)
+    orders = torch.arange(particles).expand(horizon, -1)
+    if propagation == "ts1":
+        orders = torch.rand(horizon, particles, generator=generator).argsort(dim=1)
+    result = torch.empty(count, particles, horizon + 1, len(state))
+    for index in range(count):
+        for particle in range(particles):
+            current = state
+            result[index, particle, 0] = current
+            for step in range(horizon):
+                place = int((orders[step] == particle).nonzero())
+                member = place // (particles // model.members)
+                prediction = model.predict(current[None], actions[index, step][None])
+                draw = noise[step, place if propagation == "ts1" else particle, 0]
+                current = prediction.mean[member, 0] + prediction.variance[member, 0].sqrt() * draw
+                result[index, particle, step + 1] = current
+    return result
+
+
+@pytest.mark.parametrize("propagation", ["ts1", "tsinf", "mean"])
+@pytest.mark.parametrize("kind", DYNAMICS.names())
+@torch.no_grad()
+def test_engine_equals_the_plain_rollout(kind, propagation):
+    model = make_model(kind, QUICK[kind], SPEC, 0)
+    with torch.enable_grad():
+        model.fit(sample(200, 1), 0)
+    actions = 2.0 * torch.rand(4, 6, 1, generator=torch.Generator().manual_seed(1)) - 1.0
+    state = torch.tensor([0.1, 3.0, -0.2, 0.4])
+    fast = rollout(model, state, actions, 10, propagation, torch.Generator().manual_seed(7)).states
+    slow = plain(model, state, actions, 10, propagation, torch.Generator().manual_seed(7))
+    torch.testing.assert_close(fast, slow, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", DYNAMICS.names())
+@torch.no_grad()
+def test_stepper_equals_predict(kind):
+    model = make_model(kind, QUICK[kind], SPEC, 0)
+    with torch.enable_grad():
+        model.fit(sample(200, 1), 0)
+    data = sample(model.members * 7, 3)
+    state = torch.as_tensor(data.state).float().view(model.members, 7, 4)
+    action = torch.as_tensor(data.action).float().view(model.members, 7, 1)
+    stepper = model.stepper(7)
+    for _ in range(2):  # the second time into used buffers
+        mean, deviation = stepper.step(state.transpose(1, 2), action.transpose(1, 2))  # rows last
+        prediction = model.predict(state, action)
+        torch.testing.assert_close(mean.transpose(1, 2), prediction.mean, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(deviation.transpose(1, 2), prediction.variance.sqrt(), atol=1e-6, rtol=1e-4)
+
+
+def test_a_fit_reaches_steppers_made_afterwards():
+    model = make_model("ensemble", QUICK["ensemble"], SPEC, 0)
+    state, actions = torch.zeros(4), torch.ones(3, 5, 1)
+    model.fit(sample(100, 1), 0)
+    first = rollout(model, state, actions, 5, "mean", torch.Generator()).states
+    model.fit(sample(200, 2), 0)
+    assert not torch.equal(rollout(model, state, actions, 5, "mean", torch.Generator()).states, first)
+
+
+def test_tsinf_keeps_members_and_ts1_balances_them():
+    model = KnownMember(members=3, deviation=0.0)
+    actions = torch.zeros(2, 40, 1)
+    kept = rollout(model, torch.zeros(4), actions, 6, "tsinf", torch.Generator().manual_seed(0)).states
+    steps = kept.diff(dim=2)[..., 0]
+    assert torch.equal(steps, steps[:, :, :1].expand_as(steps))
+    assert steps[0, :, 0].tolist() == [1, 1, 2, 2, 3, 3]
+    mixed = rollout(model, torch.zeros(4), actions, 6, "ts1", torch.Generator().manual_seed(0)).states
+    steps = mixed.diff(dim=2)[..., 0]
+    assert torch.equal(steps.sort(dim=1).values, torch.tensor([1.0, 1, 2, 2, 3, 3]).view(1, 6, 1).expand_as(steps))
+    # Every particle meets every member about equally often: 40 / 3 times, deviation 3.
+    for member in (1.0, 2.0, 3.0):
+        assert ((steps == member).sum(dim=2) > 3).all()
+    mean = rollout(model, torch.zeros(4), actions, 6, "mean", torch.Generator()).states
+    assert mean.shape == (2, 1, 41, 4) and torch.allclose(mean[:, 0, -1], torch.tensor(80.0))
+
+
+def test_noise_has_the_predicted_deviation_and_is_the_same_for_all_sequences():
+    model = KnownMember(members=1, deviation=0.3)
+    states = rollout(model, torch.zeros(4), torch.zeros(3, 50, 1), 200, "ts1", torch.Generator().manual_seed(0)).states
+    noise = states.diff(dim=2) - 1.0
+    assert noise.std().item() == pytest.approx(0.3, rel=0.02)
+    assert abs(noise.mean().item()) < 0.005
+    torch.testing.assert_close(noise[0], noise[1])
+
+
+def test_same_generator_seed_gives_the_same_bytes():
+    model = make_model("ensemble", QUICK["ensemble"], SPEC, 0)
+    model.fit(sample(100, 1), 0)
+    actions = torch.zeros(3, 5, 1)
+    first, second, other = (
+        rollout(model, torch.zeros(4), actions, 5, "ts1", torch.Generator().manual_seed(seed)).states for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+def test_bad_arguments_are_named():
+    model = KnownMember(members=3, deviation=0.1)
+    with pytest.raises(ValueError, match="propagation: got 'ds', expected one of ts1, tsinf, mean"):
+        rollout(model, torch.zeros(4), torch.zeros(2, 5, 1), 3, "ds", torch.Generator())
+    with pytest.raises(ValueError, match="particles: got 4, expected a multiple of the model's 3 members"):
+        rollout(model, torch.zeros(4), torch.zeros(2, 5, 1), 4, "ts1", torch.Generator())
+
+
+def test_states_are_not_wrapped():
+    class Spinning(KnownMember):
+        def predict(self, state, action):
+            mean = state.expand(self.members, *state.shape[-2:]) + torch.tensor([0.0, 1.0, 0.0, 0.0])
+            return GaussianPrediction(mean, torch.zeros_like(mean))
+
+    states = rollout(Spinning(1, 0.0), torch.zeros(4), torch.zeros(1, 10, 1), 1, "tsinf", torch.Generator()).states
+    np.testing.assert_allclose(states[0, 0, :, 1], np.arange(11.0))
