@@ -18,7 +18,7 @@ from mbrl_ros.conversions import MessageError, plan_from_message, spec_to_messag
 from mbrl_ros.health import Health
 from mbrl_ros.parameters import declare, finish
 from mbrl_ros.process import run
-from mbrl_ros.steady import now_ns
+from mbrl_ros.steady import now_ns, steady_timer
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -38,6 +38,7 @@ from mbrl_robot.tick_statistics import TickStatistics
 
 END_REASONS = (EndReason.TERMINATED, EndReason.ABORTED)
 LAST_WORDS = Duration(seconds=0.5)
+REPORT_PERIOD = 1.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class RobotNode(Node):
         clock_class = RealtimeClock if self.configuration.mode == "realtime" else LockstepClock
         self.clock: ControlClock = clock_class(self)
         self.starts = StartSequence(self)
+        steady_timer(self, REPORT_PERIOD, self._report)
         # A volatile publisher does not match a transient local subscription and has to stop the robot all the same.
         volatile = QoSProfile(depth=10, durability=DurabilityPolicy.VOLATILE)
         for profile in (qos.LATCHED, volatile):
@@ -118,6 +120,8 @@ class RobotNode(Node):
         self.control.executor.begin_episode(self.episode_number)
         if controller:
             self.control.executor.select(controller)
+            # A controller plans only when it is selected, and has to hear of it before its first plan serves.
+            self.publish_controller_state()
         self.statistics.restart()
         self.episode = Episode(self.episode_number, request, self.spec.action.size)
         return self.episode
@@ -174,6 +178,13 @@ class RobotNode(Node):
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._controller_states.publish(message)
+
+    def _report(self) -> None:
+        self.health.set("mode", self.configuration.mode)
+        self.health.set("episode", self.episode_number)
+        self.health.set("active_controller", self._active[0])
+        for name, value in self.statistics.figures().items():
+            self.health.set(name, value)
 
     # --- topics and services --------------------------------------------------------------------------------------
 
