@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from mbrl_bringup.run_files import Run, read_run
 from mbrl_core.robot_file import Robot, load_robot
 from mbrl_core.specs import Array
-
-from mbrl_bringup.run_files import Run, read_run
 
 ANIMATION = "first_and_last.gif"
 WIDTH, HEIGHT = 320, 240

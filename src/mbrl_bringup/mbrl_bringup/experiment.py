@@ -46,6 +46,7 @@ class ExperimentConfig:
     )
     exploration_controller: str = parameter("explore", "Controller of the random trials")
     learned_controller: str = parameter("planner", "Controller of the learned trials")
+    record: bool = parameter(False, "Wait for the recorder before the first trial")
     wait_for: tuple[str, ...] = parameter(
         ("learner",), "Nodes that must hear time_step before the first trial, beside the controllers"
     )
@@ -114,12 +115,16 @@ def load_task(config: ExperimentConfig, robot_task: str, spec: RobotSpec) -> Tas
     unknown = sorted(set(content) - {"kind", "goal", "parameters", "weights"})
     if unknown:
         raise ConfigurationError(f"{path}: unknown key {unknown[0]!r} of the task")
-    task = make_task(content.get("kind", ""), content.get("goal", ()), content.get("parameters"), content.get("weights"))
+    task = make_task(
+        content.get("kind", ""), content.get("goal", ()), content.get("parameters"), content.get("weights")
+    )
     task.check_robot(spec)
     if radius is None:
         return TaskPreset(task)
     if len(radius) != 2 or not 0.0 <= radius[0] < radius[1] or len(task.goal) != 2:
-        raise ConfigurationError(f"{path}: goal_radius: got {radius}, expected [inner, outer] in m and a goal of 2 numbers")
+        raise ConfigurationError(
+            f"{path}: goal_radius: got {radius}, expected [inner, outer] in m and a goal of 2 numbers"
+        )
     return TaskPreset(task, (float(radius[0]), float(radius[1])))
 
 

@@ -9,7 +9,7 @@ import matplotlib
 from mbrl_bringup.run_files import Run, RunError, read_run
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402 - the backend has to be chosen before
+import matplotlib.pyplot as plt
 
 LEARNING_CURVE = "learning_curve.png"
 TRIALS = "trials.png"
@@ -51,7 +51,9 @@ def _learning_curve(run: Run) -> Path:
         for trial, value in zip(trials, returns, strict=True):
             upper.annotate(f"{value:.0f}", (trial, value), textcoords="offset points", xytext=(0, 7), ha="center")
     information = run.information
-    upper.set_title(f"{information['robot']}, {information['algorithm']}, {information['mode']}, seed {information['seed']}")
+    upper.set_title(
+        f"{information['robot']}, {information['algorithm']}, {information['mode']}, seed {information['seed']}"
+    )
     upper.set_ylabel("return")
     upper.margins(0.08, 0.15)
     upper.legend(loc="best")

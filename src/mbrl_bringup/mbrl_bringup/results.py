@@ -17,14 +17,19 @@ def bar(name: str, value: float, *, at_least: float | None = None, at_most: floa
         raise ValueError(f"bar {name!r}: expected exactly one of at_least and at_most")
     value = float(value)
     if at_least is not None:
-        return {"name": name, "value": value, "bound": f">= {at_least:g}", "ok": math.isfinite(value) and value >= at_least}
-    return {"name": name, "value": value, "bound": f"<= {at_most:g}", "ok": math.isfinite(value) and value <= at_most}
+        bound, holds = f">= {at_least:g}", value >= at_least
+    else:
+        assert at_most is not None
+        bound, holds = f"<= {at_most:g}", value <= at_most
+    return {"name": name, "value": value, "bound": bound, "ok": math.isfinite(value) and holds}
 
 
 def print_result(bench: str, bars: Sequence[Mapping[str, Any]]) -> int:
     """Prints the RESULT line. Returns the exit status: 0 when there are bars and all of them hold, else 1."""
     ok = bool(bars) and all(item["ok"] for item in bars)
-    printable = [{**item, "value": item["value"] if math.isfinite(item["value"]) else str(item["value"])} for item in bars]
+    printable = [
+        {**item, "value": item["value"] if math.isfinite(item["value"]) else str(item["value"])} for item in bars
+    ]
     sys.stderr.flush()
     print("RESULT " + json.dumps({"bench": bench, "ok": ok, "bars": printable, "machine": machine()}), flush=True)
     return 0 if ok else 1

@@ -56,7 +56,8 @@ def write_metrics(directory: Path, rows: list[dict[str, Any]]) -> None:
 def write_steps(directory: Path, trials: list[dict[str, Array]]) -> None:
     """Writes steps.npz, whole: the trials' columns one after the other. Raises OSError."""
     content = io.BytesIO()
-    np.savez(content, **{name: np.concatenate([trial[name] for trial in trials]) for name in trials[0]})
+    columns: dict[str, Any] = {name: np.concatenate([trial[name] for trial in trials]) for name in trials[0]}
+    np.savez(content, **columns)
     write_atomically(directory / STEPS, content.getvalue())
 
 

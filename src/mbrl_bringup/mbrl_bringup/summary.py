@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_policy.bags import BagError, check_same_transitions, read_transitions
-
 from mbrl_bringup.learned_from import read_learned_transitions
 from mbrl_bringup.results import bar
 from mbrl_bringup.run_files import BAG, Run
+from mbrl_policy.bags import BagError, check_same_transitions, read_transitions
 
-# Return that the last two trials are held to, by robot; random play and a perfect planner give -4 and about 181 on the cart-pole.
+# What the last two trials are held to. On the cart-pole, random play returns -4 and a perfect planner about 181.
 RETURN_BOUNDS = {"cartpole": 165.0}
 
 
@@ -46,7 +45,7 @@ def fallback_percent(run: Run) -> float:
 
 def age_percentile(run: Run, percent: float) -> float:
     """Age of the executed rows, steps, over all trials."""
-    executed = (run.steps["step"] > 0) & ~run.steps["fallback"]
+    executed = np.logical_and(run.steps["step"] > 0, np.logical_not(run.steps["fallback"]))
     return float(np.percentile(run.steps["row_age"][executed], percent)) if executed.any() else float("nan")
 
 

@@ -9,6 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rclpy.action import ActionClient
+from rclpy.node import Node
+from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from mbrl_bringup import run_files
+from mbrl_bringup.experiment import ExperimentConfig, LearnerFigures, Trial, TrialLog, load_task, make_trials
+from mbrl_bringup.results import machine
 from mbrl_core.messages import EndReason, StepType
 from mbrl_core.robot_file import load_robot
 from mbrl_msgs.action import StartEpisode
@@ -28,14 +36,6 @@ from mbrl_ros.conversions import (
 )
 from mbrl_ros.health import Health
 from mbrl_ros.steady import now_ns, steady_timer
-from rclpy.action import ActionClient
-from rclpy.node import Node
-from rclpy.task import Future
-from std_srvs.srv import Trigger
-
-from mbrl_bringup import run_files
-from mbrl_bringup.experiment import ExperimentConfig, LearnerFigures, Trial, TrialLog, load_task, make_trials
-from mbrl_bringup.results import machine
 
 POLL_PERIOD = 0.02
 FAREWELL_SECONDS = 0.3
@@ -57,7 +57,8 @@ class ExperimentNode(Node):
         self._trials = make_trials(self._config)
         self._steps_per_trial = self._config.episode_steps or self._robot.episode_steps
         self._directory = self._make_directory()
-        self.exit_status = 1
+        # Who ends a run by a signal wants it to end: only a failure is one.
+        self.exit_status = 0
         self._phase = "waiting"
         self._message = "looking for the other nodes"
         self._entered_ns = now_ns()
@@ -102,9 +103,12 @@ class ExperimentNode(Node):
 
     def _enter(self, phase: str, message: str) -> None:
         self._phase, self._message, self._entered_ns = phase, message, now_ns()
-        (self.get_logger().error if phase == "failed" else self.get_logger().info)(f"{phase}: {message}")
         if phase == "failed":
+            self.exit_status = 1
+            self.get_logger().error(f"{phase}: {message}")
             self._health.error(message)
+        else:
+            self.get_logger().info(f"{phase}: {message}")
         self._publish_status()
 
     @property
@@ -119,7 +123,8 @@ class ExperimentNode(Node):
         infos = self.get_subscriptions_info_by_topic("time_step")
         present = {info.node_name for info in infos if info.node_namespace == self.get_namespace()}
         controllers = {trial.controller for trial in self._trials}
-        missing = sorted((controllers | set(self._config.wait_for)) - present)
+        recorder = {"recorder"} if self._config.record else set()
+        missing = sorted((controllers | recorder | set(self._config.wait_for)) - present)
         if not missing and self._start_episode.server_is_ready():
             self._begin_trial()
         elif self._seconds_in_phase > self._config.ready_timeout:
@@ -178,10 +183,12 @@ class ExperimentNode(Node):
         except OSError as error:
             self._health.refuse("disk", f"run_directory {self._directory}: {error.strerror}; expected room for results")
         self.get_logger().info(
-            f"trial {log.trial.index} ({log.trial.controller}): return {log.total_reward:.1f} in {len(log.rewards)} steps"
+            f"trial {log.trial.index} ({log.trial.controller}): return {log.total_reward:.1f}, {len(log.rewards)} steps"
         )
         if log.end_reason == EndReason.FAULT:
-            self._enter("failed", f"trial {log.trial.index} ended by FAULT at step {log.steps[-1].step}; see robot's log")
+            self._enter(
+                "failed", f"trial {log.trial.index} ended by FAULT at step {log.steps[-1].step}; see robot's log"
+            )
             return
         self._position += 1
         self._waited_for_fit = 0.0
@@ -202,8 +209,9 @@ class ExperimentNode(Node):
         elif self._seconds_in_phase > self._config.fit_timeout:
             self._enter(
                 "failed",
-                f"learner has not trained through episode {self._episode} within fit_timeout {self._config.fit_timeout:g} s:"
-                f" it is at episode {learner.trained_through_episode}, model version {learner.model_version}",
+                f"learner has not trained through episode {self._episode} within fit_timeout"
+                f" {self._config.fit_timeout:g} s: it is at episode {learner.trained_through_episode},"
+                f" model version {learner.model_version}",
             )
 
     def _watch_saving(self) -> None:
@@ -221,7 +229,6 @@ class ExperimentNode(Node):
             self._finish()
 
     def _finish(self) -> None:
-        self.exit_status = 0
         self._enter("finished", f"{len(self._rows)} trials; results in {self._directory}")
 
     def _leave(self) -> None:

@@ -16,9 +16,12 @@ from mbrl_policy.exploration import ExplorationConfig, RandomExploration
 from mbrl_ros import parameters, process, qos
 from mbrl_ros.conversions import MessageError, plan_to_message, time_step_from_message
 from mbrl_ros.health import Health
-from mbrl_ros.steady import now_ns
+from mbrl_ros.steady import now_ns, steady_timer
 
 CONTROLLER = "explore"
+# In lockstep the robot waits for ever for a plan that was lost, for instance because it was the first one and the two
+# sides had only half discovered each other.
+REPEAT_PERIOD = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,10 @@ class ExploreNode(Node):
         self._selected = False
         self._unanswered: tuple[TimeStep, int] | None = None
         self._answered = 0
+        self._newest: tuple[PlanMessage, int] | None = None
         self._health = Health(self)
         self._plans = self.create_publisher(PlanMessage, "plan", qos.PLAN)
+        steady_timer(self, REPEAT_PERIOD, self._repeat)
         self.create_subscription(ControllerState, "controller_state", self._on_controller_state, qos.LATCHED)
         self.create_subscription(TimeStepMessage, "time_step", self._on_time_step, qos.TIME_STEP_CONTROL)
 
@@ -65,25 +70,31 @@ class ExploreNode(Node):
         if not self._selected or self._unanswered is None:
             return
         (time_step, received), self._unanswered = self._unanswered, None
+        self._newest = None
         if time_step.step_type == StepType.LAST:
             return
         plan = Plan(actions=self._exploration.actions(time_step.episode, time_step.step))
-        self._plans.publish(
-            plan_to_message(
-                plan,
-                self._spec.interface_hash,
-                self.get_clock().now().to_msg(),
-                episode=time_step.episode,
-                start_step=time_step.step,
-                answers_step=time_step.step,
-                controller=CONTROLLER,
-                producer=self._producer,
-                task_version=time_step.required_task_version,
-                solve_time=(now_ns() - received) * 1e-9,
-            )
+        message = plan_to_message(
+            plan,
+            self._spec.interface_hash,
+            self.get_clock().now().to_msg(),
+            episode=time_step.episode,
+            start_step=time_step.step,
+            answers_step=time_step.step,
+            controller=CONTROLLER,
+            producer=self._producer,
+            task_version=time_step.required_task_version,
+            solve_time=(now_ns() - received) * 1e-9,
         )
+        self._plans.publish(message)
+        self._newest = message, now_ns()
         self._answered += 1
         self._health.set("plans", self._answered)
+
+    def _repeat(self) -> None:
+        """Sends the newest plan again when no time step has followed it for long."""
+        if self._selected and self._newest is not None and now_ns() - self._newest[1] > REPEAT_PERIOD * 1e9:
+            self._plans.publish(self._newest[0])
 
 
 def main() -> int:
