@@ -87,6 +87,9 @@ class _Reader:
         arguments = []
         while self._peek() == " ":
             self._at += 1
+            if self._text.startswith(("''", '""'), self._at) and found[0] != "if":
+                # The real launch turns it into the text [] there.
+                raise SubstitutionError(f"an empty text is supported as an argument of if only, in {self._text!r}")
             arguments.append(self._argument())
         if self._peek() != ")":
             raise SubstitutionError(f"expected ')' at position {self._at + 1} of {self._text!r}")
