@@ -66,7 +66,9 @@ def run_trial(
     nothing = np.full(spec.action.size, np.nan)
     state = backend.reset(generator(seed, episode, 0, "start"))
     time_step = TimeStep(episode, 0, StepType.FIRST, state, nothing, action_valid=False)
-    states, actions, rewards = [state], [], []
+    states: list[Array] = [state]
+    actions: list[Array] = []
+    rewards: list[float] = []
     while True:
         if observe is not None:
             observe(time_step)

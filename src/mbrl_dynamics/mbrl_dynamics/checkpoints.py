@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from mbrl_core.checkpoint import load_checkpoint, save_checkpoint
 
 PATTERN = "learner_*.safetensors"

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from mbrl_core.dataset import Transitions
 from mbrl_core.specs import RobotSpec, state_difference
-from torch import Tensor
 
 
 class Encoder:

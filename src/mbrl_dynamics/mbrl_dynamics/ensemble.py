@@ -4,17 +4,17 @@
 import copy
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from mbrl_core.config import parameter
 from mbrl_core.dataset import Transitions
 from mbrl_core.random_streams import generator, stream_seed
 from mbrl_core.specs import RobotSpec
-from torch import Tensor
-
 from mbrl_dynamics.encoding import Encoder, Normalisation
 from mbrl_dynamics.ensemble_stepper import EnsembleStepper
 from mbrl_dynamics.model import (

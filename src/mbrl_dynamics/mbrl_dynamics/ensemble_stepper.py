@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ensemble's step for rollouts: normalisation folded into the weights, no allocation."""
 
-from typing import Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Online learning: what to learn from, when, and which model is good enough to be published. Knows no ROS."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 import torch
+
 from mbrl_core.config import parameter
 from mbrl_core.dataset import ReplayBuffer, Transition, TransitionAssembler, Transitions
 from mbrl_core.messages import StepType, TimeStep
-
 from mbrl_dynamics.encoding import Encoder, safe_scale
 from mbrl_dynamics.model import DynamicsModel, FitReport, KeepGoing
 

@@ -2,17 +2,17 @@
 """Bayesian linear regression: the plain baseline."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from mbrl_core.config import parameter
 from mbrl_core.dataset import Transitions
 from mbrl_core.random_streams import stream_seed
 from mbrl_core.specs import RobotSpec
-from torch import Tensor
-
 from mbrl_dynamics.encoding import Encoder, Normalisation
 from mbrl_dynamics.model import DynamicsModel, FitReport, GaussianPrediction, KeepGoing, check_arrays
 from mbrl_dynamics.registry import DYNAMICS

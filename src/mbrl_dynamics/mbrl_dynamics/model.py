@@ -3,16 +3,17 @@
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, ClassVar, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from mbrl_core.config import to_mapping
 from mbrl_core.dataset import Transitions
 from mbrl_core.specs import RobotSpec
-from torch import Tensor
-
 
 KeepGoing = Callable[[], bool]
 

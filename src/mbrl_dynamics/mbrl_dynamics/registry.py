@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dynamics models by name."""
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from mbrl_core.config import ConfigurationError
 from mbrl_core.registry import Registry
 from mbrl_core.specs import RobotSpec
-
 from mbrl_dynamics.model import DynamicsModel
 
 DYNAMICS: Registry[DynamicsModel] = Registry("dynamics", ("mbrl_dynamics.ensemble", "mbrl_dynamics.linear"))
@@ -20,4 +20,4 @@ def make_model(kind: str, mapping: Mapping[str, Any], spec: RobotSpec, seed: int
     if mapping.get("kind", kind) != kind:
         raise ConfigurationError(f"dynamics kind: got {kind!r} and a configuration of {mapping['kind']!r}")
     entry = DYNAMICS.get(kind)
-    return entry.implementation(DYNAMICS.configure(kind, dict(mapping)), spec, seed)  # type: ignore[call-arg,arg-type]
+    return entry.implementation(DYNAMICS.configure(kind, dict(mapping)), spec, seed)

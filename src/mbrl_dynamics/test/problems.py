@@ -3,6 +3,7 @@
 
 import numpy as np
 import torch
+
 from mbrl_core.dataset import Transitions
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, StateSpec
 from mbrl_dynamics.model import DynamicsModel, GaussianPrediction

@@ -4,13 +4,14 @@
 import numpy as np
 import pytest
 import torch
+from problems import SPEC, normalised_error, sample, true_change
+
 from mbrl_core.checkpoint import CheckpointError, encode_arrays
 from mbrl_core.messages import StepType, TimeStep
 from mbrl_dynamics.checkpoints import CheckpointFolder
 from mbrl_dynamics.learner import LearnerConfig, OnlineLearner
 from mbrl_dynamics.model import ModelError
 from mbrl_dynamics.registry import make_model
-from problems import SPEC, normalised_error, sample, true_change
 
 torch.set_num_threads(1)
 QUICK = {"hidden_size": 32, "first_steps": 150, "refit_steps": 60}

@@ -4,12 +4,13 @@
 import numpy as np
 import pytest
 import torch
+from problems import NOISE, SPEC, linear_change, normalised_error, predictions, sample
+
 from mbrl_core.checkpoint import decode_arrays, encode_arrays
 from mbrl_core.config import ConfigurationError
 from mbrl_dynamics.encoding import Encoder
 from mbrl_dynamics.model import FitInterrupted, ModelError
 from mbrl_dynamics.registry import DYNAMICS, make_model
-from problems import NOISE, SPEC, linear_change, normalised_error, predictions, sample
 
 KINDS = DYNAMICS.names()
 QUICK = {"ensemble": {"hidden_size": 32, "first_steps": 150, "refit_steps": 60}, "linear": {}}

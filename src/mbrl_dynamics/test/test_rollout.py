@@ -4,10 +4,11 @@
 import numpy as np
 import pytest
 import torch
+from problems import SPEC, sample
+
 from mbrl_dynamics.model import DynamicsModel, GaussianPrediction
 from mbrl_dynamics.registry import DYNAMICS, make_model
 from mbrl_dynamics.rollout import rollout
-from problems import SPEC, sample
 
 torch.set_num_threads(1)
 QUICK = {"ensemble": {"hidden_size": 32, "first_steps": 100}, "linear": {}}

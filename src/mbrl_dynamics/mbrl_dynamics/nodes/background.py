@@ -4,7 +4,7 @@
 import os
 import queue
 import threading
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 
@@ -64,7 +64,7 @@ class BackgroundWorker:
             error: BaseException | None = None
             try:
                 task()
-            except BaseException as raised:  # noqa: BLE001 - whatever it is, the caller's thread has to hear of it
+            except BaseException as raised:
                 error = raised
             self._finished.put((done, error))
             self._wake()

@@ -5,11 +5,22 @@ import os
 import sys
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import torch
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from std_srvs.srv import Trigger
+
 from mbrl_core.checkpoint import CheckpointError
 from mbrl_core.messages import TimeStep
 from mbrl_core.specs import RobotSpec
+from mbrl_dynamics.checkpoints import CheckpointFolder
+from mbrl_dynamics.learner import FitJob, LearnerConfig, OnlineLearner
+from mbrl_dynamics.model import FitInterrupted, ModelError
+from mbrl_dynamics.nodes.background import BackgroundWorker
+from mbrl_dynamics.nodes.configuration import DynamicsKind, LearnerNodeConfig
+from mbrl_dynamics.nodes.model_message import model_to_message, status_to_message
+from mbrl_dynamics.registry import DYNAMICS, make_model
 from mbrl_msgs.msg import LearnerStatus
 from mbrl_msgs.msg import Model as ModelMessage
 from mbrl_msgs.msg import RobotSpec as RobotSpecMessage
@@ -20,16 +31,6 @@ from mbrl_ros.health import Health
 from mbrl_ros.lifecycle import ManagedNode
 from mbrl_ros.process import run
 from mbrl_ros.qos import LATCHED, STATUS, TIME_STEP_RECORD
-from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from std_srvs.srv import Trigger
-
-from mbrl_dynamics.checkpoints import CheckpointFolder
-from mbrl_dynamics.learner import FitJob, LearnerConfig, OnlineLearner
-from mbrl_dynamics.model import FitInterrupted, ModelError
-from mbrl_dynamics.nodes.background import BackgroundWorker
-from mbrl_dynamics.nodes.configuration import DynamicsKind, LearnerNodeConfig
-from mbrl_dynamics.nodes.model_message import model_to_message, status_to_message
-from mbrl_dynamics.registry import DYNAMICS, make_model
 
 EARLY_TIME_STEPS = 1000  # kept while the robot's spec has not come
 
@@ -42,12 +43,14 @@ class LearnerNode(ManagedNode):
     refused and counted.
     """
 
-    def __init__(self) -> None:
-        super().__init__("learner")
+    _worker: BackgroundWorker | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("learner", **options)
         torch.set_num_threads(1)
         self.settings = parameters.declare(self, LearnerNodeConfig)
         self._kind = parameters.declare(self, DynamicsKind, "dynamics").kind
-        self._model_config = parameters.declare(self, DYNAMICS.get(self._kind).configuration, "dynamics")
+        self._model_config: Any = parameters.declare(self, DYNAMICS.get(self._kind).configuration, "dynamics")
         self._learner_config = parameters.declare(self, LearnerConfig, "learner")
         parameters.finish(self)
         self._producer = f"{self.get_fully_qualified_name()}@{os.uname().nodename}:{os.getpid()}"
@@ -60,7 +63,6 @@ class LearnerNode(ManagedNode):
         folder = self.settings.run_directory
         self._checkpoints = CheckpointFolder(Path(folder).expanduser() / "checkpoints") if folder else None
         self._wake = self.create_guard_condition(self._on_wake)
-        self._worker: BackgroundWorker | None = None
         if self.settings.mode == "realtime":
             # The training thread must hand the interpreter over quickly when a callback wants it.
             sys.setswitchinterval(0.001)
@@ -232,3 +234,7 @@ class LearnerNode(ManagedNode):
 def main() -> None:
     """Entry point."""
     sys.exit(run(LearnerNode))
+
+
+if __name__ == "__main__":
+    main()

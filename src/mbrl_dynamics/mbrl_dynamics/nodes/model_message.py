@@ -6,12 +6,12 @@ import math
 import zlib
 
 from builtin_interfaces.msg import Time
+
 from mbrl_core.checkpoint import encode_arrays
 from mbrl_core.messages import TimeStep
+from mbrl_dynamics.learner import OnlineLearner
 from mbrl_msgs.msg import LearnerStatus
 from mbrl_msgs.msg import Model as ModelMessage
-
-from mbrl_dynamics.learner import OnlineLearner
 
 
 def model_to_message(learner: OnlineLearner, producer: str, stamp: Time) -> ModelMessage:
