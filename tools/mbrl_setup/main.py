@@ -90,7 +90,11 @@ def _help_before_setup(places: Places, arguments: list[str]) -> int:
     os.environ["MBRL_ROOT"] = str(places.root)
     from mbrl_bringup.cli import main as command_line
 
-    return command_line(arguments)
+    try:
+        return command_line(arguments)
+    except ImportError:
+        print(f"{USAGE}\n`./mbrl setup` first: {arguments[0]} tells the rest once its libraries are there.")
+        return 0
 
 
 def _mention_sourced_ros() -> None:

@@ -49,7 +49,9 @@ def test_choices_are_the_presets_that_exist(argument: str) -> None:
 
 
 def test_a_value_outside_the_choices_names_them() -> None:
-    with pytest.raises(LaunchFileError, match=r"mbrl\.launch\.yaml:\d+: .*'planner': got 'icme', expected one of .*icem"):
+    with pytest.raises(
+        LaunchFileError, match=r"mbrl\.launch\.yaml:\d+: .*'planner': got 'icme', expected one of .*icem"
+    ):
         expand(ROOT / "launch" / "mbrl.launch.yaml", {"planner": "icme"}, LOG)
 
 

@@ -28,7 +28,11 @@ REFUSED = {
     "node name": (NODE + ', name: "a b"}', 2, "'a b' is not a node name"),
     "namespace": (NODE + ', namespace: "a//b"}', 2, "not a namespace"),
     "package": ("  - node: {pkg: no_such_package, exec: a}", 2, "package 'no_such_package' is in none"),
-    "executable": ("  - node: {pkg: mbrl_robot, exec: robbot_node}", 2, "no executable 'robbot_node'; it has .*robot_node"),
+    "executable": (
+        "  - node: {pkg: mbrl_robot, exec: robbot_node}",
+        2,
+        "no executable 'robbot_node'; it has .*robot_node",
+    ),
     "parameter file": (NODE + ",\n     param: [{from: /no/such.yaml}]}", 3, "no parameter file /no/such.yaml"),
     "parameter type": (NODE + ", param: [{name: a, value: x, type: int}]}", 2, "'x' is not of type int"),
     "substituted type": (NODE + ', param: [{name: a, value: "$(env A b)", type: int}]}', 2, "'b' is not of type int"),

@@ -46,7 +46,11 @@ def seconds(given: Located | None) -> float:
 
 
 def plain(given: Located, wanted: str | None) -> Any:
-    """A parameter value without substitutions, of the type that it has in YAML. Raises: LaunchFileError: it has another type than wanted."""
+    """A parameter value without substitutions, of the type that it has in YAML.
+
+    Raises:
+        LaunchFileError: it has another type than wanted.
+    """
     value = given.value
     if isinstance(value, list):
         value = [entry.value for entry in value]
