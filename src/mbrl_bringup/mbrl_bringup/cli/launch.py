@@ -145,4 +145,4 @@ class _Screen:
             print(line, flush=True)
         except (BrokenPipeError, ValueError):
             os.kill(os.getpid(), signal.SIGTERM)
-            sys.stdout = open(os.devnull, "w")
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
