@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def read_run(directory: str | Path) -> Run:
             steps = {name: content[name] for name in content.files}
     except FileNotFoundError as error:
         raise RunError(f"{error.filename} does not exist: {directory} holds no finished trial") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise RunError(f"{directory}: {error}") from None
     return Run(directory, information, metrics, steps)
 

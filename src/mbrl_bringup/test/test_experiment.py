@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Experiments without ROS: which trials, which goals, what they are worth, what is written."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ament_index_python.packages import get_package_share_directory
+
+from mbrl_bringup import plots, run_files, summary, view
+from mbrl_bringup.animation import ANIMATION, animate
+from mbrl_bringup.experiment import (
+    ExperimentConfig,
+    LearnerFigures,
+    TaskPreset,
+    Trial,
+    TrialLog,
+    load_task,
+    make_trials,
+)
+from mbrl_bringup.results import bar, print_result
+from mbrl_core.config import ConfigurationError, load_preset
+from mbrl_core.messages import EndReason, StepType, TimeStep
+from mbrl_core.robot_file import load_robot
+from mbrl_core.tasks import make_task
+
+CONFIG = Path(get_package_share_directory("mbrl_bringup")) / "config"
+ROBOT = load_robot(CONFIG / "robots" / "pendulum.yaml")
+TRIAL = Trial(index=3, controller="planner", learned=True, evaluation=False, waits_for_fit=True)
+
+
+def pendulum_log(angles: list[float], trial: Trial = TRIAL, **changes: dict[int, bool]) -> TrialLog:
+    """A trial that passes through `angles` at rest, with action 0.5."""
+    log = TrialLog(trial, ROBOT.spec, make_task("pendulum_upright"))
+    for step, angle in enumerate(angles):
+        last = step == len(angles) - 1
+        log.add(
+            TimeStep(
+                episode=7,
+                step=step,
+                step_type=StepType.LAST if last else StepType.MID if step else StepType.FIRST,
+                end_reason=EndReason.TIME_LIMIT if last else EndReason.NOT_ENDED,
+                state=np.array([angle, 0.0]),
+                action=np.array([0.5 if step else np.nan]),
+                fallback=changes.get("fallback", {}).get(step, False),
+                row_age=1,
+            ),
+            sample_time_ns=step * 50_000_000,
+        )
+    return log
+
+
+def test_trials_of_the_algorithms() -> None:
+    trials = make_trials(ExperimentConfig(trials=4, random_trials=2, evaluation_trials=2))
+    assert [trial.controller for trial in trials] == ["explore", "explore", *["planner"] * 4]
+    assert [trial.waits_for_fit for trial in trials] == [False, False, True, True, True, False]
+    assert [trial.evaluation for trial in trials] == [False] * 4 + [True] * 2
+    once = make_trials(ExperimentConfig(trials=4, refit="once"))
+    assert [trial.waits_for_fit for trial in once] == [False, True, False, False]
+
+
+def test_presets_of_algorithms_differ_in_what_makes_them() -> None:
+    import yaml
+
+    content = {}
+    for name in ("mbrl_0_5", "mbrl_1_0", "mbrl_1_5"):
+        sections = yaml.safe_load((CONFIG / "algorithms" / f"{name}.yaml").read_text(encoding="utf-8"))
+        content[name] = {node: section["ros__parameters"] for node, section in sections.items()}
+        assert content[name]["/**/experiment"]["algorithm"] == name
+    assert [item["/**/planner"]["replan"] for item in content.values()] == [False, False, True]
+    schedules = [item["/**/learner"]["learner"]["schedule"] for item in content.values()]
+    assert schedules == ["once", "episode", "steps"]
+
+
+def test_goals_fill_the_ring_by_area_and_depend_on_seed_and_trial() -> None:
+    preset = TaskPreset(make_task("reacher_tip"), (0.05, 0.2))
+    goals = np.array([preset.for_trial(0, trial, 1).goal for trial in range(2000)])
+    radii = np.hypot(*goals.T)
+    assert radii.min() >= 0.05 and radii.max() <= 0.2
+    # By area, the share within radius r is (r^2 - 0.05^2) / (0.2^2 - 0.05^2); five standard deviations.
+    share = (0.125**2 - 0.05**2) / (0.2**2 - 0.05**2)
+    assert abs((radii < 0.125).mean() - share) < 5.0 * math.sqrt(share * (1.0 - share) / 2000)
+    assert np.abs(goals.mean(axis=0)).max() < 5.0 * 0.15 / math.sqrt(2000)
+    assert preset.for_trial(1, 0, 1).goal != preset.for_trial(0, 0, 1).goal == tuple(goals[0])
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((CONFIG / "robots").glob("*.yaml"))])
+def test_every_robot_has_its_task(name: str) -> None:
+    robot = load_robot(CONFIG / "robots" / f"{name}.yaml")
+    config = ExperimentConfig(robot_file=str(CONFIG / "robots" / f"{name}.yaml"))
+    preset = load_task(config, robot.task, robot.spec)
+    expected = load_preset(CONFIG / "tasks" / f"{robot.task}.yaml", "task")
+    assert preset.task.kind == expected["kind"]
+    assert (preset.goal_radius is not None) == ("goal_radius" in expected)
+
+
+def test_wrong_tasks_are_named(tmp_path: Path) -> None:
+    config = ExperimentConfig(robot_file=str(CONFIG / "robots" / "pendulum.yaml"))
+    with pytest.raises(FileNotFoundError, match=r"unknown task 'sing'.*pendulum_swingup"):
+        load_task(config, "sing", ROBOT.spec)
+    for text, expected in (
+        ("kind: pendulum_upright, gaol: [1.0]", "unknown key 'gaol'"),
+        ("kind: pendulum_upright, goal_radius: [0.2, 0.1]", r"goal_radius: got \[0.2, 0.1\]"),
+        ("kind: reacher_tip", "robot 'pendulum' has 2 states"),
+    ):
+        path = tmp_path / "task.yaml"
+        path.write_text(f"/**: {{ros__parameters: {{task: {{{text}}}}}}}", encoding="utf-8")
+        with pytest.raises(ConfigurationError, match=expected):
+            load_task(dataclasses.replace(config, task_file=str(path)), "", ROBOT.spec)
+
+
+def test_return_and_success_of_a_trial() -> None:
+    log = pendulum_log([0.0, math.pi, 0.0, math.pi, math.pi + 0.1])
+    # -(1 - cos(angle - pi)) - 0.001 * 0.5^2 for each state after the first.
+    expected = -(0.0 + 2.0 + 0.0 + (1.0 - math.cos(0.1))) - 4 * 0.001 * 0.25
+    assert log.total_reward == pytest.approx(expected, abs=1e-12)
+    assert (log.success_steps(), log.success_steps_at_end()) == (3, 2)
+    assert pendulum_log([0.0, math.pi, math.pi]).success_steps_at_end() == 2
+    row = pendulum_log([0.0] * 21, fallback={4: True, 5: True}).metrics(LearnerFigures(model_version=9))
+    assert (row["steps"], row["fallback_ticks"], row["model_version"], row["age_p99"]) == (20, 2, 9, 1.0)
+    assert row["control_rate"] == pytest.approx(20.0)
+    assert row["end_reason"] == "TIME_LIMIT"
+
+
+@pytest.fixture
+def run_directory(tmp_path: Path) -> Path:
+    """A run of two trials as the experiment writes it."""
+    random = dataclasses.replace(TRIAL, index=0, controller="explore", learned=False)
+    logs = [pendulum_log([0.0, 0.2, 0.3, 0.1] * 5, random), pendulum_log([0.1, 1.0, 2.0, 3.0] * 5)]
+    run_files.write_metrics(tmp_path, [log.metrics(LearnerFigures(prequential_error=0.5)) for log in logs])
+    run_files.write_steps(tmp_path, [log.arrays() for log in logs])
+    information = {"robot": "pendulum", "algorithm": "mbrl_1_5", "mode": "realtime", "seed": 1, "period": 0.05}
+    robot_file = str(CONFIG / "robots" / "pendulum.yaml")
+    run_files.write_information(tmp_path, {**information, "robot_file": robot_file})
+    return tmp_path
+
+
+def test_run_files_come_back_bit_by_bit(run_directory: Path) -> None:
+    run = run_files.read_run(run_directory)
+    log = pendulum_log([0.1, 1.0, 2.0, 3.0] * 5)
+    assert run.returns(learned=True) == [log.total_reward]
+    assert run.metrics[1]["goal"] == repr(math.pi)
+    for name, values in log.arrays().items():
+        assert run.steps[name][20:].tobytes() == values.tobytes(), name
+    assert not np.load(run_directory / "steps.npz", allow_pickle=False)["state"].dtype.hasobject
+
+
+def test_missing_and_damaged_runs_are_named(run_directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(run_files.RunError, match="holds no finished trial"):
+        run_files.read_run(tmp_path / "nowhere")
+    content = (run_directory / "steps.npz").read_bytes()
+    (run_directory / "steps.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(run_files.RunError, match=str(run_directory)):
+        run_files.read_run(run_directory)
+    assert plots.main(run_directory) == 1
+
+
+def test_pictures_are_drawn_again(run_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plots.main(run_directory) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.split()]
+    assert sorted(path.name for path in paths) == [plots.LEARNING_CURVE, plots.TRIALS]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+def test_animation_shows_two_different_trials(run_directory: Path) -> None:
+    result = animate(run_directory)
+    if isinstance(result, str):
+        pytest.skip(result)
+    from PIL import Image
+
+    with Image.open(run_directory / ANIMATION) as animation:
+        assert animation.n_frames == 10
+        animation.seek(9)
+        frame = np.asarray(animation.convert("RGB"), dtype=float)
+    left, right = frame[40:, :320], frame[40:, 320:]
+    assert np.abs(left - right).max() > 50.0 and left.std() > 5.0
+
+
+def test_summary_is_honest_about_a_missing_bag(run_directory: Path) -> None:
+    bars = {item["name"]: item for item in summary.run_bars(run_files.read_run(run_directory))}
+    assert not bars["transitions_that_differ_between_bag_and_learner"]["ok"]
+    assert bars["p99_age_of_executed_rows"]["value"] == 1.0
+
+
+def test_result_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert print_result("x", [bar("good", 2.0, at_least=2.0), bar("bad", math.nan, at_most=1.0)]) == 1
+    line = capsys.readouterr().out
+    result = json.loads(line.removeprefix("RESULT "))
+    assert [item["ok"] for item in result["bars"]] == [True, False] and result["ok"] is False
+    assert result["machine"]["cores"] >= 1
+
+
+def test_learning_curve_as_text() -> None:
+    lines = view.learning_curve([-10.0, 90.0, 40.0], [False, True, True])
+    assert [line.count("█") for line in lines] == [0, view.BAR_WIDTH, view.BAR_WIDTH // 2]
+    assert "random" in lines[0] and "learned" in lines[1]
+
+
+def test_nodes_and_tools_do_not_import_torch() -> None:
+    modules = "mbrl_bringup.nodes.experiment_node, mbrl_bringup.demo, mbrl_bringup.batch"
+    modules += ", mbrl_policy.nodes.explore_node, mbrl_policy.nodes.recorder_node"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
