@@ -20,19 +20,23 @@ def bar(name: str, value: float, *, at_least: float | None = None, at_most: floa
         raise ValueError(f"bar {name!r}: expected exactly one of at_least and at_most")
     value = float(value)
     if at_least is not None:
-        return {"name": name, "value": value, "bound": f">= {at_least:g}", "ok": math.isfinite(value) and value >= at_least}
-    return {"name": name, "value": value, "bound": f"<= {at_most:g}", "ok": math.isfinite(value) and value <= at_most}
+        bound, holds = f">= {at_least:g}", value >= at_least
+    else:
+        bound, holds = f"<= {at_most:g}", value <= at_most
+    return {"name": name, "value": value, "bound": bound, "ok": math.isfinite(value) and holds}
 
 
 def report(bench: str, bars: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> int:
     """Writes `rows` to benchmarks/results/BENCH.csv and prints the RESULT line, the last line of output.
 
-    Each bar is a mapping as `bar` makes it. Returns the exit status: 0 when there are bars and all of them hold, else 1.
+    Each bar is a mapping as `bar` makes it. Returns the exit status: 0 when there are bars and all hold, else 1.
     """
     ok = bool(bars) and all(item["ok"] for item in bars)
     if rows:
         write_csv(bench, rows)
-    printable = [{**item, "value": item["value"] if math.isfinite(item["value"]) else str(item["value"])} for item in bars]
+    printable = [
+        {**item, "value": item["value"] if math.isfinite(item["value"]) else str(item["value"])} for item in bars
+    ]
     result = {"bench": bench, "ok": ok, "bars": printable, "machine": machine()}
     sys.stderr.flush()
     print("RESULT " + json.dumps(result), flush=True)

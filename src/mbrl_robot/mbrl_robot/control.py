@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is sent at a step and why: plans, safe action and guard put together. Both clocks use it, and no ROS is in it."""
+"""What is sent at a step and why: plans, safe action and guard together. Both clocks use it; it has no ROS."""
 
 from dataclasses import dataclass
 
 import numpy as np
+
 from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
-
 from mbrl_robot.executor import SAFE, PlanExecutor
 from mbrl_robot.guard import Guard
 from mbrl_robot.safe_action import SafeController
@@ -40,9 +40,7 @@ class Control:
             return self.safe(state, elapsed)
         self._safe.leave()
         action = self.guard.limit(row.action, elapsed).action
-        return Decision(
-            action, action * self._scale, row.controller, row.controller != self.executor.selected, row.age
-        )
+        return Decision(action, action * self._scale, row.controller, row.controller != self.executor.selected, row.age)
 
     def safe(self, state: Array | None, elapsed: float) -> Decision:
         """The robot's safe action in `state` [state_size], zero when the state is unknown."""
@@ -55,7 +53,7 @@ class Control:
         """Limited actions [n, action_size], n <= count, that steps `step`, `step` + 1, ... get if nothing newer comes.
 
         `decided` is true when the action of `step` has been sent already. Rows end where no plan has one: what the safe
-        action will be depends on states to come. Feedback gains act on states to come too: only the feed-forward counts.
+        action will be depends on states to come. Feedback acts on states to come too: only the feed-forward counts.
         """
         rows = []
         last = self.guard.last

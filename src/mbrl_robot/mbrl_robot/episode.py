@@ -5,9 +5,9 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+
 from mbrl_core.messages import EndReason, StepType, TimeStep
 from mbrl_core.specs import Array
-
 from mbrl_robot.control import Decision
 
 
@@ -77,7 +77,7 @@ class Episode:
         return self.end_reason
 
     def time_step(self, state: Array, committed: Array, interval: Interval | None) -> TimeStep:
-        """Time step of the current tick: `interval` is what was executed over the one that ended here, None at FIRST."""
+        """Time step of the current tick: `interval` is what was executed until here, None at FIRST."""
         if interval is None:
             return self._first(state, committed)
         last = self.end_reason != EndReason.NOT_ENDED

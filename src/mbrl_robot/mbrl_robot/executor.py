@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from mbrl_core.messages import Plan
 from mbrl_core.specs import Array, RobotSpec, state_difference
 
@@ -47,8 +48,8 @@ class PlanExecutor:
     """Keeps the plans of each controller and picks the row of a step.
 
     The plan in force at step k is the newest whose start has come; a plan for the future stays pending and evicts
-    nothing before its start. A row of step k answering step j is valid while k - j <= max_open_loop_steps. With feedback
-    gains u = u_t + K_t (x - x_t), the angles of the difference wrapped. Limits are the guard's part.
+    nothing before its start. A row of step k answering step j is valid while k - j <= max_open_loop_steps. With
+    feedback gains u = u_t + K_t (x - x_t), the angles of the difference wrapped. Limits are the guard's part.
     """
 
     def __init__(self, spec: RobotSpec, chain: tuple[str, ...]) -> None:
@@ -105,8 +106,8 @@ class PlanExecutor:
         if plan.start_step > last_valid:
             raise PlanRefused(
                 "far_ahead",
-                f"{source}: starts at step {plan.start_step}, expected at most {last_valid}, {self._oldest} after the step"
-                " that it answers",
+                f"{source}: starts at step {plan.start_step}, expected at most {last_valid}, {self._oldest} after"
+                " the step that it answers",
             )
         last_row = min(plan.start_step + len(plan.plan.actions) - 1, last_valid)
         if last_row < next_step:
@@ -119,7 +120,7 @@ class PlanExecutor:
                 "superseded",
                 f"{source}: answers step {plan.answers_step}, expected at least {plans[-1].answers_step} as before",
             )
-        # The same step answered again (an anytime planner's better answer) replaces the earlier answer, from its start on.
+        # The same step answered again (an anytime planner's better answer) replaces the earlier, from its start on.
         kept = [
             other
             for other in plans
@@ -129,7 +130,7 @@ class PlanExecutor:
         self._plans[plan.controller] = [*kept, plan]
 
     def choose(self, step: int, state: Array, newest_answer: int | None = None) -> Row | None:
-        """Row that serves `step` in `state` [state_size], from the first in the chain that has one; None: the safe action.
+        """Row that serves `step` in `state` [state_size], from the first in the chain that has one, else None.
 
         With `newest_answer`, plans that answer a later step do not count yet (lockstep with delay).
         """

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from mbrl_core.specs import ActionSpec, Array
 
 
@@ -54,7 +55,7 @@ class Guard:
         self._last = self._rest
 
     def preview(self, action: Array, elapsed: float, last: Array | None = None) -> Array:
-        """What `limit` would make of an action [action_size] `elapsed` seconds after `last` (default: the last sent)."""
+        """What `limit` would make of an action [action_size] `elapsed` seconds after `last` (default: last sent)."""
         last = self._last if last is None else last
         # The last action lies within the limits, so both bounds can hold at once.
         change = self._slew * max(elapsed, 0.0)

@@ -2,6 +2,7 @@
 """The robot's own last resort: zero, damping or hold, a state feedback that needs nobody else."""
 
 import numpy as np
+
 from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array, state_difference
 

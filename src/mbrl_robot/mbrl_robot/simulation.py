@@ -3,6 +3,7 @@
 
 import mujoco
 import numpy as np
+
 from mbrl_core.robot_file import Robot, start_state
 from mbrl_core.specs import Array, SpecError
 
@@ -134,8 +135,8 @@ class MujocoSimulation:
             if interface != "effort" or int(self.model.actuator_biastype[actuator]) != int(mujoco.mjtBias.mjBIAS_NONE):
                 raise SpecError(
                     f"action {name!r}: interface {interface!r} through actuator"
-                    f" {self.model.actuator(int(actuator)).name!r} of {self.robot.mjcf}; simulation drives efforts through"
-                    " <motor> actuators only"
+                    f" {self.model.actuator(int(actuator)).name!r} of {self.robot.mjcf}; simulation drives"
+                    " efforts through <motor> actuators only"
                 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
 
@@ -15,7 +16,7 @@ ARRIVALS = 50
 
 
 class JointStatesRefused(ValueError):
-    """Joint states are refused. `reason` is a short kind for counting, the text says what came and what was expected."""
+    """Joint states are refused. `reason` is a short kind, the text says what came and what was expected."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -79,7 +80,7 @@ class StateEstimator:
         for field, values in (("positions", positions), ("velocities", velocities)):
             if len(values) != len(names):
                 raise JointStatesRefused(
-                    "wrong_length", f"{self._topic}: {len(values)} {field} for {len(names)} joints, expected one a joint"
+                    "wrong_length", f"{self._topic}: {len(values)} {field} for {len(names)} joints, expected as many"
                 )
         state = np.array([positions[index] for index in order] + [velocities[index] for index in order])
         if not np.isfinite(state).all():

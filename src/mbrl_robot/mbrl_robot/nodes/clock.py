@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mbrl_core.messages import EndReason
 from mbrl_msgs.srv import ResetBackend
-
 from mbrl_robot.episode import EpisodeRequest
 
 if TYPE_CHECKING:

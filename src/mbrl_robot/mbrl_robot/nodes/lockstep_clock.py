@@ -3,23 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+from rclpy.task import Future
+
 from mbrl_core.messages import EndReason
 from mbrl_core.specs import Array
 from mbrl_msgs.msg import LearnerStatus
 from mbrl_msgs.srv import ResetBackend, StepBackend
-from mbrl_ros import qos
-from mbrl_ros.conversions import to_doubles
-from mbrl_ros.steady import now_ns, steady_timer
-from rclpy.task import Future
-
 from mbrl_robot.control import Decision
 from mbrl_robot.episode import EpisodeRequest
 from mbrl_robot.executor import SAFE
 from mbrl_robot.nodes.clock import ControlClock
+from mbrl_ros import qos
+from mbrl_ros.conversions import to_doubles
+from mbrl_ros.steady import now_ns, steady_timer
 
 if TYPE_CHECKING:
     from mbrl_robot.nodes.robot_node import RobotNode
@@ -40,8 +41,8 @@ class Waiting(Enum):
 class LockstepClock(ControlClock):
     """At step k: publish, wait for the selected controller's answer to k, step the backend, wait for the learner.
 
-    The row of step k comes from plans that answer k - delay_steps or earlier, as it would in realtime with that delay. A
-    wait that takes longer than lockstep_timeout ends the episode with FAULT.
+    The row of step k comes from plans that answer k - delay_steps or earlier, as it would in realtime with that delay.
+    A wait that takes longer than lockstep_timeout ends the episode with FAULT.
     """
 
     def __init__(self, node: RobotNode) -> None:
@@ -227,7 +228,8 @@ class LockstepClock(ControlClock):
         assert episode is not None
         executor = self.node.control.executor
         whose = f" from {executor.selected!r}" if self._waiting == Waiting.PLAN else ""
-        text = f"step {episode.step} of episode {episode.number}: waited {self._timeout_ns * 1e-9:g} s for {self._waiting.value}{whose}"
+        waited = f"waited {self._timeout_ns * 1e-9:g} s for {self._waiting.value}{whose}"
+        text = f"step {episode.step} of episode {episode.number}: {waited}"
         if self._waiting == Waiting.PLAN:
             # The backend still answers: the last time step can carry a true state.
             self.node.health.refuse("lockstep_timeout", text + ": the episode ends")

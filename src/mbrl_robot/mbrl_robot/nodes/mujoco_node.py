@@ -6,23 +6,23 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
+from rclpy.node import Node
+from rclpy.time import Time
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+
 from mbrl_core.config import parameter
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import load_robot
 from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend, StepBackend
+from mbrl_robot.simulation import MujocoSimulation, SimulationError
 from mbrl_ros import qos
 from mbrl_ros.conversions import to_doubles
 from mbrl_ros.health import Health
 from mbrl_ros.parameters import declare, finish
 from mbrl_ros.process import run
 from mbrl_ros.steady import now_ns, steady_timer
-from rclpy.node import Node
-from rclpy.time import Time
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
-
-from mbrl_robot.simulation import MujocoSimulation, SimulationError
 
 # Further behind the wall clock than this, time is skipped instead of caught up.
 LONGEST_LAG_NS = 50_000_000
@@ -34,7 +34,7 @@ START_STREAM = "start_state"
 class MujocoConfiguration:
     """Parameters of mujoco_node."""
 
-    robot_file: str = parameter("", "Robot file (YAML) that names the MJCF, the joints and the command topic", read_only=True)
+    robot_file: str = parameter("", "Robot file (YAML): names MJCF, joints and command topic", read_only=True)
     mode: str = parameter(
         "realtime", "realtime: steps with the steady clock; lockstep: steps when step_backend asks",
         choices=("realtime", "lockstep"), read_only=True,
@@ -44,8 +44,8 @@ class MujocoConfiguration:
 class MujocoNode(Node):
     """Publishes joint_states, serves reset_backend, and in lockstep step_backend.
 
-    realtime: joint states come every MJCF time step / realtime_substeps of simulated time, which is locked to the steady
-    clock; a command acts from the moment of its arrival; without one for `command_timeout` the command becomes zero.
+    realtime: joint states come every MJCF time step / realtime_substeps of simulated time, which is locked to the
+    steady clock; a command acts from its arrival on; without one for `command_timeout` the command becomes zero.
     lockstep: simulated time passes in step_backend only, one control period at a time. The stamps of joint states are
     the ROS time of the start plus simulated time in realtime, simulated time in lockstep: they never run backwards.
     """
@@ -56,7 +56,8 @@ class MujocoNode(Node):
         finish(self)
         self._robot = load_robot(configuration.robot_file)
         self._realtime = configuration.mode == "realtime"
-        self._simulation = MujocoSimulation(self._robot, self._robot.simulation.realtime_substeps if self._realtime else 1)
+        substeps = self._robot.simulation.realtime_substeps if self._realtime else 1
+        self._simulation = MujocoSimulation(self._robot, substeps)
         self._simulation.reset(generator(0, 0, 0, START_STREAM))
         self._joint_names = [joint.name for joint in self._robot.joints]
         self._health = Health(self)
@@ -179,7 +180,7 @@ class MujocoNode(Node):
             return "step_backend: the simulation has diverged, expected reset_backend first"
         if (request.episode, request.expected_step) != (self._episode, self._step):
             return (
-                f"step_backend: step {request.expected_step} of episode {request.episode}, expected step {self._step} of"
+                f"step_backend: step {request.expected_step} of episode {request.episode}, expected {self._step} of"
                 f" episode {self._episode}"
             )
         size = self._robot.spec.action.size
@@ -193,7 +194,9 @@ class MujocoNode(Node):
         if self._realtime:
             self._integrate_until(now_ns())
         start: np.random.Generator | Array
-        start = np.array(request.state) if request.state else generator(request.seed, request.episode, 0, START_STREAM)
+        start = generator(request.seed, request.episode, 0, START_STREAM)
+        if request.state:
+            start = np.array(request.state)
         try:
             state = self._simulation.reset(start)
         except ValueError as error:

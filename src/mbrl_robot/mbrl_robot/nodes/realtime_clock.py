@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from mbrl_core.messages import EndReason
-from mbrl_core.specs import Array
-from mbrl_msgs.srv import ResetBackend
-from mbrl_ros import qos
-from mbrl_ros.steady import now_ns, steady_timer
 from rclpy.time import Time
 from rclpy.timer import Timer
 from sensor_msgs.msg import JointState
 
+from mbrl_core.messages import EndReason
+from mbrl_core.specs import Array
+from mbrl_msgs.srv import ResetBackend
 from mbrl_robot.episode import Episode, EpisodeRequest
 from mbrl_robot.nodes.clock import ControlClock
 from mbrl_robot.state_estimation import JointStatesRefused, Sample, StateEstimator
+from mbrl_ros import qos
+from mbrl_ros.steady import now_ns, steady_timer
 
 if TYPE_CHECKING:
     from mbrl_robot.nodes.robot_node import RobotNode

@@ -5,20 +5,6 @@ import signal
 import sys
 from dataclasses import dataclass
 
-from mbrl_core.config import parameter
-from mbrl_core.messages import EndReason, TimeStep
-from mbrl_core.robot_file import Robot, load_robot
-from mbrl_msgs.msg import ControllerState
-from mbrl_msgs.msg import Plan as PlanMessage
-from mbrl_msgs.msg import RobotSpec as RobotSpecMessage
-from mbrl_msgs.msg import TimeStep as TimeStepMessage
-from mbrl_msgs.srv import EndEpisode, SelectController
-from mbrl_ros import qos
-from mbrl_ros.conversions import MessageError, plan_from_message, spec_to_message, time_step_to_message, to_doubles
-from mbrl_ros.health import Health
-from mbrl_ros.parameters import declare, finish
-from mbrl_ros.process import run
-from mbrl_ros.steady import now_ns, steady_timer
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -27,6 +13,14 @@ from rclpy.time import Time
 from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import Trigger
 
+from mbrl_core.config import parameter
+from mbrl_core.messages import EndReason, TimeStep
+from mbrl_core.robot_file import Robot, load_robot
+from mbrl_msgs.msg import ControllerState
+from mbrl_msgs.msg import Plan as PlanMessage
+from mbrl_msgs.msg import RobotSpec as RobotSpecMessage
+from mbrl_msgs.msg import TimeStep as TimeStepMessage
+from mbrl_msgs.srv import EndEpisode, SelectController
 from mbrl_robot.control import Control, Decision
 from mbrl_robot.episode import Episode, EpisodeRequest, Interval
 from mbrl_robot.executor import SAFE, AddressedPlan, PlanRefused
@@ -35,6 +29,12 @@ from mbrl_robot.nodes.lockstep_clock import LockstepClock
 from mbrl_robot.nodes.realtime_clock import RealtimeClock
 from mbrl_robot.nodes.start_sequence import StartSequence
 from mbrl_robot.tick_statistics import TickStatistics
+from mbrl_ros import qos
+from mbrl_ros.conversions import MessageError, plan_from_message, spec_to_message, time_step_to_message, to_doubles
+from mbrl_ros.health import Health
+from mbrl_ros.parameters import declare, finish
+from mbrl_ros.process import run
+from mbrl_ros.steady import now_ns, steady_timer
 
 END_REASONS = (EndReason.TERMINATED, EndReason.ABORTED)
 LAST_WORDS = Duration(seconds=0.5)
@@ -55,12 +55,18 @@ class RobotConfiguration:
         0.2, "Age of the newest joint states, seconds, after which a realtime episode ends with FAULT", minimum=0.001,
         read_only=True,
     )  # fmt: skip
-    start_timeout: float = parameter(30.0, "Longest wait in each phase of start_episode, seconds", minimum=0.1, read_only=True)
+    start_timeout: float = parameter(
+        30.0, "Longest wait in each phase of start_episode, seconds", minimum=0.1, read_only=True
+    )
     synchronise_learner: bool = parameter(
         False, "Lockstep: wait until the learner has digested each time step", read_only=True
     )
     delay_steps: int = parameter(
-        0, "Lockstep: a plan that answers step k counts from step k + delay_steps on", minimum=0, maximum=100, read_only=True
+        0,
+        "Lockstep: a plan that answers step k counts from step k + delay_steps on",
+        minimum=0,
+        maximum=100,
+        read_only=True,
     )
     lockstep_timeout: float = parameter(
         60.0, "Lockstep: longest wait for a plan, the backend or the learner, seconds", minimum=0.1, read_only=True

@@ -7,17 +7,17 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
-from mbrl_core.messages import EndReason
-from mbrl_msgs.action import StartEpisode
-from mbrl_msgs.srv import ResetBackend
-from mbrl_ros.conversions import to_doubles
-from mbrl_ros.steady import now_ns, steady_timer
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.task import Future
 
+from mbrl_core.messages import EndReason
+from mbrl_msgs.action import StartEpisode
+from mbrl_msgs.srv import ResetBackend
 from mbrl_robot.episode import EpisodeRequest
 from mbrl_robot.executor import SAFE
+from mbrl_ros.conversions import to_doubles
+from mbrl_ros.steady import now_ns, steady_timer
 
 if TYPE_CHECKING:
     from mbrl_robot.nodes.robot_node import RobotNode
@@ -114,7 +114,8 @@ class StartSequence:
         elif goal.is_cancel_requested:
             self.fail("cancelled")
         elif now_ns() - self._entered_ns > self._node.configuration.start_timeout * 1e9:
-            self.fail(f"waited {self._node.configuration.start_timeout:g} s in phase {self._phase.value}{self._missing}")
+            timeout = self._node.configuration.start_timeout
+            self.fail(f"waited {timeout:g} s in phase {self._phase.value}{self._missing}")
         elif self._phase == Phase.SUBSCRIBERS:
             self._look_for_others()
         elif self._phase == Phase.RESETTING:
@@ -127,7 +128,8 @@ class StartSequence:
         subscribers = {info.node_name for info in node.get_subscriptions_info_by_topic(node.time_steps.topic_name)}
         publishers = {info.node_name for info in node.get_publishers_info_by_topic(node.plans.topic_name)}
         missing = sorted(wanted - (subscribers & publishers))
-        if node.configuration.mode == "lockstep" and node.configuration.synchronise_learner and LEARNER not in subscribers:
+        synchronise = node.configuration.mode == "lockstep" and node.configuration.synchronise_learner
+        if synchronise and LEARNER not in subscribers:
             missing.append(LEARNER)
         if missing:
             self._missing = f": no node {missing[0]!r} with time_step and plan"
@@ -159,7 +161,7 @@ class StartSequence:
         self._reset_call.add_done_callback(self._was_reset)
 
     def _was_reset(self, future: Future) -> None:
-        if self._goal is None or future is not self._reset_call:
+        if self._goal is None or self._reset_call is None or future is not self._reset_call:
             return
         response = future.result()
         size = self._node.spec.state.size
