@@ -37,6 +37,9 @@ class LearnerConfig:
     fresh_transitions: int = parameter(
         10, "transitions that came during a fit and suffice to judge its model; with fewer, held-out data judge", minimum=1
     )
+    last_episode: int = parameter(
+        0, "number of the last episode that is learned from, so that later ones judge a frozen model; 0 = all are", minimum=0
+    )
     patience: int = parameter(3, "models in a row that may be rejected before learning starts from new weights", minimum=1)
 
 
@@ -119,6 +122,8 @@ class OnlineLearner:
             if self.version > 0:
                 self._squared_errors.append(self._squared_error(transition))
                 del self._squared_errors[: -self.config.error_window]
+            if 0 < self.config.last_episode < time_step.episode:
+                return transition
             self._buffer.add(transition)
             self._seen += 1
         if time_step.step_type == StepType.LAST:
