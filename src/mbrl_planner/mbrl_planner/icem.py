@@ -2,6 +2,7 @@
 """Improved cross-entropy method: as good as CEM with a fraction of the model calls."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -19,6 +20,16 @@ class IcemConfig(PlannerConfig):
     elites: int = parameter(10, "best sequences that the distribution is fitted to", minimum=1, maximum=10_000)
     initial_std: float = parameter(
         0.5, "standard deviation at the start of a plan, as a share of half the action range", minimum=1e-3, maximum=10.0
+    )
+    carried_std: float = parameter(
+        2.0,
+        "the standard deviation that the last plan ended with, shifted and times this, starts the next plan where it is"
+        " less than initial_std: a plan goes on where the last one stopped; 0 starts every plan with initial_std",
+        minimum=0.0,
+        maximum=100.0,
+    )
+    least_std: float = parameter(
+        0.1, "least standard deviation at the start of a plan, as a share of initial_std", minimum=0.0, maximum=1.0
     )
     noise_exponent: float = parameter(
         2.0, "the noise's power falls as 1 / frequency^exponent; 0 is white", minimum=0.0, maximum=10.0
@@ -45,6 +56,9 @@ class Icem(Planner):
     """iCEM of Pinneri et al. 2020, "Sample-efficient Cross-Entropy Method for Real-time Planning" (arXiv:2008.06389),
     algorithm 1: coloured noise, decaying population, kept and shifted elites, the mean among the candidates of the last
     iteration, and the best candidate executed instead of the mean.
+
+    Beyond the paper, `carried_std`: a plan's standard deviation starts from that of the last one. With few candidates in many
+    dimensions three iterations hardly narrow the distribution; carried on, it narrows from step to step.
     """
 
     kind = "icem"
@@ -53,14 +67,14 @@ class Icem(Planner):
     def reset(self) -> None:
         super().reset()
         self._mean = self._central_actions()
-        self._std = np.empty_like(self._mean)
+        self._std: Actions | None = None
         self._elites: Actions | None = None
         self._best = Answer(self._mean, -np.inf)
 
     def _begin(self, passed: int) -> None:
         config = self.config
         self._mean = self._shifted(self._mean, passed)
-        self._std = np.tile(np.float32(config.initial_std) * self.half_range, (config.horizon, 1))
+        self._std = self._initial_std(passed)
         self._best = Answer(self._mean, -np.inf)
         if self._elites is not None and passed > 0:
             self._elites = self._shifted(self._elites, passed)
@@ -68,10 +82,18 @@ class Icem(Planner):
             fresh = self._sample(len(self._elites))
             self._elites[:, -passed:] = fresh[:, -passed:]
 
+    def _initial_std(self, passed: int) -> Actions:
+        config = self.config
+        full = np.tile(np.float32(config.initial_std) * self.half_range, (config.horizon, 1))
+        if self._std is None or config.carried_std == 0.0:
+            return full
+        carried = np.float32(config.carried_std) * self._shifted(self._std, passed)
+        return np.clip(carried, np.float32(config.least_std) * full, full)
+
     def _sample(self, samples: int) -> Actions:
         config = self.config
         noise = coloured_noise(self.random, config.noise_exponent, samples, config.horizon, self.spec.action.size)
-        noise *= self._std
+        noise *= cast(Actions, self._std)
         noise += self._mean
         return np.clip(noise, self.lower, self.upper, out=noise)
 
@@ -92,7 +114,7 @@ class Icem(Planner):
             self._best = Answer(elites[0], float(returns[best]), self.objective.prediction(best))
         keep = np.float32(config.momentum)
         self._mean = keep * self._mean + (1 - keep) * elites.mean(axis=0)
-        self._std = keep * self._std + (1 - keep) * elites.std(axis=0)
+        self._std = keep * cast(Actions, self._std) + (1 - keep) * elites.std(axis=0)
         kept = int(config.kept_elites * config.elites)
         self._elites = elites[:kept].copy() if kept else None
 

@@ -73,7 +73,7 @@ class ExactObjective(Objective):
 def double_integrator() -> ExactObjective:
     """A point mass; reward -(x' Q x' + u R u)."""
     dynamics, control = (torch.as_tensor(matrix, dtype=torch.float32) for matrix in (DYNAMICS, CONTROL))
-    state_weight = torch.as_tensor(np.diag(STATE_WEIGHT), dtype=torch.float32)
+    state_weight = torch.as_tensor(np.diag(STATE_WEIGHT).copy(), dtype=torch.float32)
 
     def step(state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         return state @ dynamics.T + action @ control.T
