@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from .places import Places
 
@@ -16,6 +17,8 @@ _FOREIGN = (
     "PYTHONHOME", "ROS_DISTRO", "ROS_VERSION", "ROS_PYTHON_VERSION", "RMW_IMPLEMENTATION", "GZ_CONFIG_PATH",
     "CMAKE_GENERATOR", "PKG_CONFIG_PATH",
 )  # fmt: skip
+
+_LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
 
 
 def variables(places: Places, outside: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -52,7 +55,12 @@ def variables(places: Places, outside: Mapping[str, str] | None = None) -> dict[
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
     }
     result.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    result.setdefault("MUJOCO_GL", "egl")
+    result.setdefault("MUJOCO_GL", "egl" if _has_egl() else "disable")
     # Nodes are processes of one thread each; thread pools in each of them would fight over the cores.
     result.setdefault("OMP_NUM_THREADS", "1")
     return result
+
+
+def _has_egl() -> bool:
+    """Whether pictures can be drawn without a screen. MuJoCo does not even load when told to and it cannot."""
+    return any(Path(folder, "libEGL.so.1").exists() for folder in _LIBRARY_FOLDERS)

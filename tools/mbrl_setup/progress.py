@@ -30,9 +30,7 @@ class Progress:
     def __enter__(self) -> Progress:
         self._places.state.mkdir(parents=True, exist_ok=True)
         # Open as long as the object is entered.
-        self._log = open(
-            self._places.log, "w", encoding="utf-8", buffering=1
-        )
+        self._log = open(self._places.log, "w", encoding="utf-8", buffering=1)
         return self
 
     def __exit__(
