@@ -157,15 +157,16 @@ class Planner(ABC):
         """Time that a whole plan is expected to take, as measured; 0 before the first one."""
         return self._pace.total(self.config.iterations)
 
-    def warm_up(self) -> None:
-        """Makes two plans from the zero state and forgets them: a process's first plan takes several times as long.
+    def warm_up(self, seconds: float = 0.5) -> None:
+        """Makes two plans from the zero state, each of about `seconds` at most, and forgets them: a process's first plan
+        takes several times as long as the others.
 
         Afterwards `expected_seconds` holds. Raises what `plan` raises.
         """
         for _ in range(2):
             self.reset()
             self._pace.clear()
-            self.plan(np.zeros(self.spec.state.size))
+            self.plan(np.zeros(self.spec.state.size), self._clock() + seconds)
         self.reset()
 
     def plan(self, state: Array, deadline: float | None = None, step_key: tuple[int, int] = (0, 0)) -> Plan:

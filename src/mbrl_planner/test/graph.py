@@ -33,7 +33,7 @@ OTHER_SPEC = load_robot(ROBOTS / "acrobot.yaml").spec
 STAMP = Time()
 
 
-def learned_model(seed: int = 0) -> DynamicsModel:
+def learned_model(seed: int = 0, members: int = 5) -> DynamicsModel:
     """A small ensemble fitted to a cart without a pole, well enough to plan with."""
     random = np.random.default_rng(seed)
     state = random.normal(size=(200, 4))
@@ -41,7 +41,7 @@ def learned_model(seed: int = 0) -> DynamicsModel:
     following = state.copy()
     following[:, 2] += 0.2 * action[:, 0]
     following[:, :2] += SPEC.period * following[:, 2:]
-    model = make_model("ensemble", {"members": 5, "hidden_size": 16, "first_steps": 30}, SPEC, seed)
+    model = make_model("ensemble", {"members": members, "hidden_size": 16, "first_steps": 30}, SPEC, seed)
     model.fit(Transitions(state, action, following, np.zeros(200, dtype=int), np.arange(200)), seed)
     return model
 
@@ -123,8 +123,15 @@ class Graph:
     def select(self, selected: str) -> None:
         self._state.publish(ControllerState(selected=selected, active=selected, chain=[selected, "planner", "safe"]))
 
-    def step(self, step: int, episode: int = 1, step_type: StepType | None = None, **fields: Any) -> None:
-        """Publishes a time step of the cart-pole at rest."""
+    def step(
+        self,
+        step: int,
+        episode: int = 1,
+        step_type: StepType | None = None,
+        changes: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        """Publishes a time step of the cart-pole at rest; `changes` replace fields of the message."""
         if step_type is None:
             step_type = StepType.FIRST if step == 0 else StepType.MID
         time_step = TimeStep(
@@ -133,6 +140,8 @@ class Graph:
         )  # fmt: skip
         message = time_step_to_message(time_step, SPEC.interface_hash, STAMP)
         message.sample_time_ns = message.publish_time_ns = time.monotonic_ns()
+        for name, value in (changes or {}).items():
+            setattr(message, name, value)
         self._time_step.publish(message)
 
     def answer(self, step: int, episode: int = 1, **fields: Any) -> Plan:

@@ -7,6 +7,7 @@ import mujoco
 import mujoco.rollout
 import numpy as np
 import torch
+
 from mbrl_core.config import load_preset
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import Robot, load_robot

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from analytic import ExactObjective, double_integrator, spec_of
+
 from mbrl_core.specs import Array
 from mbrl_planner.delay import DelayEstimator
 from mbrl_planner.planner import IterationClock, Planner

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 from mbrl_planner.noise import coloured_noise, filtered_noise
 
 SAMPLES = 40_000

@@ -4,8 +4,10 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from graph import SPEC, Graph, learned_model, model_message
 
+from mbrl_core.messages import StepType
 from mbrl_ros.conversions import plan_from_message
 
 MakeGraph = Callable[..., Graph]
@@ -35,3 +37,133 @@ def test_answers_every_step_with_a_valid_plan(make_graph: MakeGraph) -> None:
         assert (message.iterations, message.deadline_missed) == (3, False)
         assert 0.0 < message.solve_time < 1.0
     assert len(graph.plans) == 4
+
+
+def test_same_seed_same_bytes(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP, "seed:=7")
+    ready(graph)
+    first = [graph.answer(step, episode=1).actions.tobytes() for step in range(3)]
+    graph.plans.clear()
+    graph.step(3, 1, StepType.LAST)
+    again = [graph.answer(step, episode=1).actions.tobytes() for step in range(3)]
+    assert first == again
+
+
+def test_waits_for_the_required_model_and_task(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP)
+    ready(graph, version=1)
+    graph.step(0, required_model_version=2, required_task_version=4)
+    graph.spin(0.3)
+    graph.publish_model(model_message(learned_model(1), 2))
+    graph.spin(0.3)
+    assert graph.plans == []
+    graph.publish_task(version=4)
+    graph.until(lambda: len(graph.plans) == 1)
+    plan = graph.plans[0]
+    assert (plan.answers_step, plan.model_version, plan.task_version) == (0, 2, 4)
+
+
+def test_a_new_goal_is_in_force_from_the_next_plan_on(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP)
+    ready(graph)
+    # The pole hangs and the goal lies beside the cart, low enough for the tip to get there by moving the cart.
+    direction = []
+    for version, goal in ((2, 0.5), (3, -0.5)):
+        graph.publish_task(version=version, goal=[goal, -0.6])
+        plan = graph.answer(version, required_task_version=version)
+        assert plan.task_version == version
+        direction.append(np.sign(np.mean(plan.actions)))
+    assert direction == [1.0, -1.0]
+
+
+def test_without_a_model_it_says_so_and_plans_nothing(make_graph: MakeGraph) -> None:
+    graph = make_graph("mode:=realtime")
+    graph.publish_spec()
+    graph.publish_task()
+    graph.select("planner")
+    graph.until(lambda: graph.planner._hot)
+    graph.step(0)
+    graph.until(lambda: graph.status == "not planning: no model yet")
+    assert graph.plans == []
+
+
+def test_latched_topics_may_come_in_any_order(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP)
+    graph.select("planner")
+    graph.publish_model(model_message(learned_model(), 1))
+    graph.publish_task()
+    graph.spin(0.2)
+    graph.publish_spec()
+    graph.until(lambda: graph.planner._controller is not None)
+    assert graph.answer(0).model_version == 1
+
+
+def test_idles_until_it_is_selected(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP)
+    ready(graph)
+    graph.select("explore")
+    graph.until(lambda: not graph.planner._hot)
+    graph.step(0)
+    graph.spin(0.3)
+    assert graph.plans == []
+    graph.select("planner")
+    graph.until(lambda: len(graph.plans) == 1)
+    assert graph.plans[0].answers_step == 0
+
+
+def test_a_hot_member_of_the_chain_plans_unselected(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP, "always_on:=true")
+    ready(graph)
+    graph.select("policy")
+    graph.spin(0.2)
+    assert graph.answer(0).controller == "planner"
+
+
+def test_delay_compensation_starts_at_the_step_it_can_reach(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP, "delay_steps:=2")
+    ready(graph)
+    message = graph.answer(5)
+    plan = plan_from_message(message, SPEC)
+    assert (message.start_step, message.answers_step) == (7, 5)
+    # The model's cart gains 0.2 m/s a step and unit of action; half a unit is committed for two steps.
+    assert plan.predicted_states is not None
+    assert plan.predicted_states[0, 2] == pytest.approx(0.2, abs=0.1)
+
+
+def test_realtime_keeps_its_deadline_and_measures_its_delay(make_graph: MakeGraph) -> None:
+    graph = make_graph("mode:=realtime", "planner.population_size:=24", "planner.horizon:=5", "planner.iterations:=1000")
+    ready(graph)
+    for step in range(5):
+        plan = graph.answer(step)
+        assert 1 <= plan.iterations < 1000
+        assert plan.start_step == step + 1
+    graph.until(lambda: int(graph.figures.get("plans", 0)) == 5)
+    assert float(graph.figures["solve_time_p50_s"]) > 0.0
+    assert float(graph.figures["model_age_s"]) > 0.0
+
+
+def test_open_loop_publishes_what_remains_of_one_plan(make_graph: MakeGraph) -> None:
+    graph = make_graph("mode:=lockstep", "planner.population_size:=24", "replan:=false", "open_loop_horizon:=12")
+    ready(graph)
+    first = graph.answer(0)
+    assert first.horizon == 12
+    later = graph.answer(5)
+    assert (later.start_step, later.answers_step, later.horizon) == (5, 5, 7)
+    np.testing.assert_array_equal(np.array(later.actions), np.array(first.actions)[5:])
+    plan_from_message(later, SPEC)
+    again = graph.answer(0, episode=2)
+    assert again.horizon == 12 and list(again.actions) != list(first.actions)
+
+
+def test_plan_rows_cuts_what_is_published(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP, "plan_rows:=4")
+    ready(graph)
+    plan = plan_from_message(graph.answer(0), SPEC)
+    assert len(plan.actions) == 4
+
+
+@pytest.mark.parametrize("kind", ["cem", "mppi", "random_shooting"])
+def test_every_kind_of_planner_serves(make_graph: MakeGraph, kind: str) -> None:
+    graph = make_graph("mode:=lockstep", f"planner.kind:={kind}", "planner.horizon:=8", "planner.population_size:=24")
+    ready(graph)
+    assert plan_from_message(graph.answer(0), SPEC).actions.shape == (8, 1)

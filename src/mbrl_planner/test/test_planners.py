@@ -6,11 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from analytic import ACTION_WEIGHT, CONTROL, DYNAMICS, STATE_WEIGHT, ExactObjective, double_integrator, riccati_cost, spec_of
+from analytic import (
+    ACTION_WEIGHT,
+    CONTROL,
+    DYNAMICS,
+    STATE_WEIGHT,
+    ExactObjective,
+    double_integrator,
+    riccati_cost,
+    spec_of,
+)
+from simulated import CONFIG
+
 from mbrl_core.config import ConfigurationError, load_preset
 from mbrl_planner.planner import Planner, PlanningError
 from mbrl_planner.registry import PLANNERS, configure_planner, make_planner
-from simulated import CONFIG
 
 KINDS = PLANNERS.names()
 POINT = spec_of(2, 1, 3.0)

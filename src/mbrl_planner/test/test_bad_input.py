@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""planner_node refuses what is wrong with a reason, counts it, and keeps what it had."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from graph import OTHER_SPEC, Graph, learned_model, model_message
+
+from mbrl_core.checkpoint import encode_arrays
+
+MakeGraph = Callable[..., Graph]
+LOCKSTEP = ("mode:=lockstep", "planner.population_size:=24", "planner.horizon:=5")
+
+
+def nan_weights() -> dict[str, Any]:
+    import zlib
+
+    arrays = learned_model().state_arrays()
+    arrays["weight_0"] = np.full_like(arrays["weight_0"], np.nan)
+    weights = encode_arrays(arrays)
+    return {"weights": weights, "crc32": zlib.crc32(weights)}
+
+
+def cut_weights() -> dict[str, Any]:
+    import zlib
+
+    weights = encode_arrays(learned_model().state_arrays())[:-100]
+    return {"weights": weights, "crc32": zlib.crc32(weights)}
+
+
+BAD_MODELS: list[tuple[str, Callable[[], dict[str, Any]], str]] = [
+    ("other interface", lambda: {"interface_hash": OTHER_SPEC.interface_hash}, "other_interface"),
+    ("other layout", lambda: {"version_of_layout": 99}, "other_layout"),
+    ("damaged", lambda: {"crc32": 1}, "damaged_model"),
+    ("cut short", cut_weights, "damaged_model"),
+    ("empty", lambda: {"weights": b"", "crc32": 0}, "damaged_model"),
+    ("unknown kind", lambda: {"kind": "crystal_ball"}, "invalid_model"),
+    ("unknown parameter", lambda: {"configuration": '{"magic": 1}'}, "invalid_model"),
+    ("no JSON", lambda: {"configuration": "{"}, "invalid_model"),
+    ("JSON of another type", lambda: {"configuration": "[]"}, "invalid_model"),
+    ("other shape", lambda: {"configuration": '{"hidden_size": 8, "members": 5}'}, "invalid_model"),
+    ("not finite", nan_weights, "invalid_model"),
+    ("members that do not divide the particles", dict, "invalid_model"),
+]
+
+
+def ready(graph: Graph) -> None:
+    graph.publish_spec()
+    graph.publish_task()
+    graph.publish_model(model_message(learned_model(), 1))
+    graph.select("planner")
+    graph.until(lambda: graph.planner._controller is not None and graph.planner._hot)
+
+
+def test_bad_models_are_refused_and_the_old_one_stays(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP)
+    ready(graph)
+    for index, (name, changes, reason) in enumerate(BAD_MODELS):
+        before = graph.refused(reason)
+        message = model_message(learned_model(), 2 + index, **changes())
+        if name.startswith("members"):
+            message = model_message(learned_model(members=3), 2 + index)
+        graph.publish_model(message)
+        graph.until(lambda reason=reason, before=before: graph.refused(reason) == before + 1)  # type: ignore[misc]
+        assert graph.answer(index).model_version == 1, name
+    graph.until(lambda: int(graph.figures.get("refused/invalid_model", 0)) == graph.refused("invalid_model"))
+
+
+def test_bad_time_steps_and_tasks_are_refused(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP)
+    ready(graph)
+    graph.step(0, changes={"interface_hash": OTHER_SPEC.interface_hash})
+    graph.until(lambda: graph.refused("other_interface") == 1)
+    graph.step(1, changes={"state": [0.0, 0.0, float("nan"), 0.0]})
+    graph.until(lambda: graph.refused("non_finite") == 1)
+    graph.step(2, changes={"state": [0.0] * 3})
+    graph.until(lambda: graph.refused("wrong_shape") == 1)
+    graph.publish_task(version=2, kind="levitate")
+    graph.until(lambda: graph.refused("invalid_task") == 1)
+    graph.publish_task(version=2, goal=[float("nan"), 0.0])
+    graph.until(lambda: graph.refused("invalid_task") == 2)
+    assert graph.plans == []
+    assert graph.answer(3).task_version == 1
+
+
+def test_an_invalid_plan_is_not_sent(make_graph: MakeGraph) -> None:
+    """A model that is finite but predicts infinities."""
+    graph = make_graph(*LOCKSTEP)
+    ready(graph)
+    model = learned_model()
+    arrays = {name: value * 1e30 if name == "weight_out" else value for name, value in model.state_arrays().items()}
+    model.load_arrays(arrays)
+    graph.publish_model(model_message(model, 2))
+    graph.step(0, required_model_version=2)
+    graph.until(lambda: graph.refused("invalid_plan") == 1)
+    assert graph.plans == []
+    graph.publish_model(model_message(learned_model(), 3))
+    assert graph.answer(1, required_model_version=3).model_version == 3
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        (["planner.kind:=telepathy"], "unknown planner 'telepathy', expected one of: cem, icem, mppi, random_shooting"),
+        (["planner.horizont:=10"], "unknown parameter 'planner.horizont'"),
+        (["planner.elites:=31"], "'elites': got 31, expected at most half of population_size 60"),
+        (["mode:=dreamlike"], "'mode': got 'dreamlike', expected one of realtime, lockstep"),
+        (["delay_steps:=-2"], "'delay_steps': got -2, expected at least -1"),
+    ],
+)
+def test_bad_parameters_end_the_node_with_one_line(parameters: list[str], text: str) -> None:
+    arguments = [item for parameter in parameters for item in ("-p", parameter)]
+    program = "import sys; from mbrl_planner.nodes.planner_node import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", program, "--ros-args", *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 2
+    assert text in result.stderr.splitlines()[-1]
