@@ -40,7 +40,7 @@ class EnsembleConfig:
     weight_decay: float = parameter(1e-4, "decoupled weight decay", minimum=0.0)
     batch_size: int = parameter(64, "transitions a member sees in one gradient step", minimum=1)
     first_steps: int = parameter(1500, "gradient steps of the first fit", minimum=1)
-    refit_steps: int = parameter(600, "gradient steps of each later fit", minimum=1)
+    refit_steps: int = parameter(300, "gradient steps of each later fit", minimum=1)
     bootstrap: bool = parameter(True, "weigh each member's data by Poisson counts (online bootstrap)")
     ridge: float = parameter(1e-3, "regularisation of the linear part's first estimate", minimum=0.0)
 

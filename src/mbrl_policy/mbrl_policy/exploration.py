@@ -15,7 +15,7 @@ class ExplorationConfig:
     """How actions are drawn."""
 
     seed: int = parameter(0, "Keys the random streams", minimum=0)
-    hold: int = parameter(1, "Steps for which an action is held", minimum=1)
+    hold: int = parameter(4, "Steps for which an action is held", minimum=1)
     scale: float = parameter(1.0, "Share of the range between the limits, around its middle", minimum=0.0, maximum=1.0)
     rows: int = parameter(
         4, "Rows in a plan, from the step that it answers: a late answer still serves", minimum=1, maximum=1000
