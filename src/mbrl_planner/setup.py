@@ -19,7 +19,9 @@ setup(
     maintainer_email="maintainers@mbrl.invalid",
     description="Planners that optimise action sequences through a dynamics model.",
     license="Apache-2.0",
-    entry_points={"console_scripts": [
+    entry_points={
+        "console_scripts": [
             "planner_node = mbrl_planner.nodes.planner_node:main",
-        ]},
+        ]
+    },
 )

@@ -22,11 +22,12 @@ class CemConfig(PlannerConfig):
 
     elites: int = parameter(10, "best sequences that the distribution is fitted to", minimum=1, maximum=10_000)
     initial_std: float = parameter(
-        0.5, "standard deviation at the start of a plan, as a share of half the action range", minimum=1e-3, maximum=10.0
+        0.5,
+        "standard deviation at the start of a plan, as a share of half the action range",
+        minimum=1e-3,
+        maximum=10.0,
     )
-    momentum: float = parameter(
-        0.1, "weight of the previous mean and variance in an update", minimum=0.0, maximum=0.99
-    )
+    momentum: float = parameter(0.1, "weight of the previous mean and variance in an update", minimum=0.0, maximum=0.99)
 
     def __post_init__(self) -> None:
         if self.elites >= self.population_size:
@@ -37,9 +38,9 @@ class CemConfig(PlannerConfig):
 
 @PLANNERS.register("cem", CemConfig)
 class Cem(Planner):
-    """CEM of Chua et al. 2018 (PETS, arXiv:1805.12114, algorithm 1 and appendix A.5): independent Gaussians truncated at two
-    standard deviations, whose variance is bounded so that this stays within the limits; the mean is executed and,
-    shifted, starts the next plan with the initial variance. `predicted_return` is the mean over the last elites.
+    """CEM of Chua et al. 2018 (PETS, arXiv:1805.12114, algorithm 1 and appendix A.5): independent Gaussians truncated at
+    two standard deviations, whose variance is bounded so that this stays within the limits; the mean is executed
+    and, shifted, starts the next plan with the initial variance. `predicted_return` is the mean over the last elites.
     """
 
     kind = "cem"

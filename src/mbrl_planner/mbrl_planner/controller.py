@@ -45,9 +45,9 @@ class PredictiveController:
     def answer(self, time_step: TimeStep, delay_steps: int = 0, deadline: float | None = None) -> Reply:
         """Plans for step `time_step.step + delay_steps` and the following ones.
 
-        The state is first moved through the committed actions of the steps before, as the model expects (Walsh et al. 2009,
-        "Learning and planning in environments with delayed feedback"). Raises PlanningError when no valid plan was found;
-        the warm start is then reset.
+        The state is first moved through the committed actions of the steps before, as the model expects (Walsh
+        et al. 2009, "Learning and planning in environments with delayed feedback"). Raises PlanningError when
+        no valid plan was found; the warm start is then reset.
         """
         if time_step.step_type == StepType.FIRST:
             self.reset()
@@ -113,4 +113,6 @@ def check_plan(plan: Plan, lower: tuple[float, ...], upper: tuple[float, ...]) -
     outside = (plan.actions < lower) | (plan.actions > upper)
     if outside.any():
         row = int(np.argwhere(outside)[0][0])
-        raise PlanningError(f"plan: row {row} is {plan.actions[row].tolist()}, expected within {list(lower)} and {list(upper)}")
+        raise PlanningError(
+            f"plan: row {row} is {plan.actions[row].tolist()}, expected within {list(lower)} and {list(upper)}"
+        )

@@ -19,7 +19,10 @@ class IcemConfig(PlannerConfig):
 
     elites: int = parameter(10, "best sequences that the distribution is fitted to", minimum=1, maximum=10_000)
     initial_std: float = parameter(
-        0.5, "standard deviation at the start of a plan, as a share of half the action range", minimum=1e-3, maximum=10.0
+        0.5,
+        "standard deviation at the start of a plan, as a share of half the action range",
+        minimum=1e-3,
+        maximum=10.0,
     )
     carried_std: float = parameter(
         2.0,
@@ -35,7 +38,10 @@ class IcemConfig(PlannerConfig):
         2.0, "the noise's power falls as 1 / frequency^exponent; 0 is white", minimum=0.0, maximum=10.0
     )
     population_decay: float = parameter(
-        1.25, "the population is divided by this after every iteration, down to twice the elites", minimum=1.0, maximum=10.0
+        1.25,
+        "the population is divided by this after every iteration, down to twice the elites",
+        minimum=1.0,
+        maximum=10.0,
     )
     kept_elites: float = parameter(
         0.3, "share of the elites that enters the next iteration, and shifted the next plan", minimum=0.0, maximum=1.0
@@ -47,7 +53,8 @@ class IcemConfig(PlannerConfig):
     def __post_init__(self) -> None:
         if 2 * self.elites > self.population_size:
             raise ConfigurationError(
-                f"parameter 'elites': got {self.elites}, expected at most half of population_size {self.population_size}"
+                f"parameter 'elites': got {self.elites}, expected at most half of population_size"
+                f" {self.population_size}"
             )
 
 
@@ -57,8 +64,9 @@ class Icem(Planner):
     algorithm 1: coloured noise, decaying population, kept and shifted elites, the mean among the candidates of the last
     iteration, and the best candidate executed instead of the mean.
 
-    Beyond the paper, `carried_std`: a plan's standard deviation starts from that of the last one. With few candidates in many
-    dimensions three iterations hardly narrow the distribution; carried on, it narrows from step to step.
+    Beyond the paper, `carried_std`: a plan's standard deviation starts from that of the last one. With few
+    candidates in many dimensions three iterations hardly narrow the distribution; carried on, it narrows from
+    step to step.
     """
 
     kind = "icem"
@@ -72,7 +80,6 @@ class Icem(Planner):
         self._best = Answer(self._mean, -np.inf)
 
     def _begin(self, passed: int) -> None:
-        config = self.config
         self._mean = self._shifted(self._mean, passed)
         self._std = self._initial_std(passed)
         self._best = Answer(self._mean, -np.inf)

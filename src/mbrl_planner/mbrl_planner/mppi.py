@@ -24,13 +24,17 @@ class MppiConfig(PlannerConfig):
         maximum=10.0,
     )
     noise_weight: float = parameter(
-        0.4, "weight of fresh noise in the filter n_t = w u_t + (1 - w) n_(t-1); 1 is white noise", minimum=0.01, maximum=1.0
+        0.4,
+        "weight of fresh noise in the filter n_t = w u_t + (1 - w) n_(t-1); 1 is white noise",
+        minimum=0.01,
+        maximum=1.0,
     )
     temperature: float = parameter(
         0.3, "lambda: in units of reward, or of the standard deviation of the candidates' returns", minimum=1e-6
     )
     relative_temperature: bool = parameter(
-        True, "temperature is in units of the standard deviation of the candidates' returns, which suits every reward scale"
+        True,
+        "temperature is in units of the standard deviation of the candidates' returns, which suits every reward scale",
     )
     control_cost: float = parameter(
         0.0,
@@ -47,9 +51,10 @@ class Mppi(Planner):
     Learning", algorithm 2: the mean moves to the average of the perturbed sequences weighted by
     exp(-(S - min S) / lambda), S = -return + lambda (1 - alpha) sum_t mean_t^T Sigma^-1 perturbation_t.
 
-    Departures: perturbations may be filtered in time (PDDM, Nagabandi et al. 2019) with the marginal variance Sigma kept;
-    lambda may be relative to the spread of the returns; several iterations share one plan; sequences are clipped to the
-    limits before they are weighted. The weighted mean is executed; `predicted_return` is its weighted return.
+    Departures: perturbations may be filtered in time (PDDM, Nagabandi et al. 2019) with the marginal variance
+    Sigma kept; lambda may be relative to the spread of the returns; several iterations share one plan;
+    sequences are clipped to the limits before they are weighted. The weighted mean is executed;
+    `predicted_return` is its weighted return.
     """
 
     kind = "mppi"

@@ -13,8 +13,9 @@ def coloured_noise(random: np.random.Generator, exponent: float, samples: int, h
     """Gaussian noise [samples, horizon, size] whose power spectral density falls as 1 / frequency^exponent.
 
     0 is white, 1 pink, 2 red. Drawn in the frequency domain (Timmer and Koenig 1995) and transformed back; the spectrum
-    is flat below the lowest frequency that the horizon holds, so that sequences differ in their mean too. Every entry has
-    variance one exactly: Pinneri et al. 2020, "Sample-efficient Cross-Entropy Method for Real-time Planning", eq. 2.
+    is flat below the lowest frequency that the horizon holds, so that sequences differ in their mean too. Every
+    entry has variance one exactly: Pinneri et al. 2020, "Sample-efficient Cross-Entropy Method for Real-time
+    Planning", eq. 2.
     """
     if exponent == 0.0 or horizon == 1:
         return random.standard_normal((samples, horizon, size), dtype=np.float32)
@@ -30,8 +31,9 @@ def coloured_noise(random: np.random.Generator, exponent: float, samples: int, h
 def _amplitudes(exponent: float, horizon: int) -> NDArray[np.float32]:
     """Scale of each frequency, such that the inverse transform has variance one.
 
-    irfft adds 2 Re(S_k exp(i w t)) / n for inner frequencies and Re(S_k) / n for the zero and the Nyquist frequency; with
-    independent standard normal parts an inner one thus contributes 4 a_k^2 / n^2 and an outer one a_k^2 / n^2.
+    irfft adds 2 Re(S_k exp(i w t)) / n for inner frequencies and Re(S_k) / n for the zero and the Nyquist
+    frequency; with independent standard normal parts an inner one thus contributes 4 a_k^2 / n^2 and an outer
+    one a_k^2 / n^2.
     """
     frequency = np.fft.rfftfreq(horizon)
     frequency[0] = frequency[1]

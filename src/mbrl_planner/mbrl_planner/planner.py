@@ -61,7 +61,8 @@ class PlannerConfig:
     )
     propagation: str = parameter(
         "tsinf",
-        "uncertainty propagation of PETS (arXiv:1805.12114): ts1 draws a member at every step, tsinf keeps it, mean has no noise",
+        "uncertainty propagation of PETS (arXiv:1805.12114): ts1 draws a member at every step, tsinf keeps it, mean"
+        " is the members' mean without noise",
         choices=("ts1", "tsinf", "mean"),
     )
 
@@ -158,8 +159,8 @@ class Planner(ABC):
         return self._pace.total(self.config.iterations)
 
     def warm_up(self, seconds: float = 0.5) -> None:
-        """Makes two plans from the zero state, each of about `seconds` at most, and forgets them: a process's first plan
-        takes several times as long as the others.
+        """Makes two plans from the zero state, each of about `seconds` at most, and forgets them: a process's
+        first plan takes several times as long as the others.
 
         Afterwards `expected_seconds` holds. Raises what `plan` raises.
         """
@@ -173,9 +174,10 @@ class Planner(ABC):
         """Plans from `state` [state_size].
 
         `step_key` is (episode, step) of the first row: it names the random stream and tells how many steps have
-        passed since the last plan, by which the warm start is shifted. With a `deadline` (seconds of `clock`) no iteration is
-        started that is not expected to finish in time, and the best so far is returned; without one the
-        configured number of iterations is done and the plan is a function of the arguments and the earlier plans alone.
+        passed since the last plan, by which the warm start is shifted. With a `deadline` (seconds of `clock`)
+        no iteration is started that is not expected to finish in time, and the best so far is returned; without
+        one the configured number of iterations is done and the plan is a function of the arguments and the
+        earlier plans alone.
 
         Raises ValueError when the state has another size or non-finite numbers, and PlanningError when no
         candidate has a finite return.
@@ -253,7 +255,8 @@ class Planner(ABC):
         returns: NDArray[Any] = self.objective(state, torch.from_numpy(candidates)).numpy()
         if not np.isfinite(returns).any():
             raise PlanningError(
-                f"none of {len(returns)} candidates has a finite return from state {np.array2string(state, precision=3)}"
+                f"none of {len(returns)} candidates has a finite return from state"
+                f" {np.array2string(state, precision=3)}"
             )
         return returns
 

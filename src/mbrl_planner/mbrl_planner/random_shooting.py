@@ -13,9 +13,13 @@ from mbrl_planner.registry import PLANNERS
 
 @dataclass(frozen=True)
 class RandomShootingConfig(PlannerConfig):
-    """Parameters of random shooting. `iterations` batches of `population_size` are drawn, so that a deadline can cut in."""
+    """Parameters of random shooting. `iterations` batches of `population_size` are drawn, so that a deadline
+    can cut in.
+    """
 
-    hold: int = parameter(1, "steps for which a drawn action is held; 1 draws anew at every step", minimum=1, maximum=1000)
+    hold: int = parameter(
+        1, "steps for which a drawn action is held; 1 draws anew at every step", minimum=1, maximum=1000
+    )
 
 
 @PLANNERS.register("random_shooting", RandomShootingConfig)

@@ -24,7 +24,9 @@ def configure_planner(mapping: Mapping[str, Any]) -> tuple[str, PlannerConfig]:
     values = dict(mapping)
     kind = values.pop("kind", None)
     if not isinstance(kind, str):
-        raise ConfigurationError(f"parameter 'planner.kind': got {kind!r}, expected one of: {', '.join(PLANNERS.names())}")
+        raise ConfigurationError(
+            f"parameter 'planner.kind': got {kind!r}, expected one of: {', '.join(PLANNERS.names())}"
+        )
     return kind, PLANNERS.configure(kind, values)
 
 

@@ -83,7 +83,9 @@ class Graph:
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.planner)
         self._executor.add_node(self.node)
-        self.until(lambda: self._time_step.get_subscription_count() == 1 and self.planner.count_subscribers("plan") == 1)
+        self.until(
+            lambda: self._time_step.get_subscription_count() == 1 and self.planner.count_subscribers("plan") == 1
+        )
 
     def close(self) -> None:
         self._executor.shutdown()

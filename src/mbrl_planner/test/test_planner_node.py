@@ -33,7 +33,12 @@ def test_answers_every_step_with_a_valid_plan(make_graph: MakeGraph) -> None:
         assert np.abs(plan.actions).max() <= 3.0
         assert plan.predicted_states is not None and plan.predicted_states.shape == (11, 4)
         np.testing.assert_allclose(plan.predicted_states[0], [0.1, 0.0, 0.0, 0.0], atol=1e-6)
-        assert (message.start_step, message.controller, message.model_version, message.task_version) == (step, "planner", 3, 1)
+        assert (message.start_step, message.controller, message.model_version, message.task_version) == (
+            step,
+            "planner",
+            3,
+            1,
+        )
         assert (message.iterations, message.deadline_missed) == (3, False)
         assert 0.0 < message.solve_time < 1.0
     assert len(graph.plans) == 4
@@ -131,7 +136,9 @@ def test_delay_compensation_starts_at_the_step_it_can_reach(make_graph: MakeGrap
 
 
 def test_realtime_keeps_its_deadline_and_measures_its_delay(make_graph: MakeGraph) -> None:
-    graph = make_graph("mode:=realtime", "planner.population_size:=24", "planner.horizon:=5", "planner.iterations:=1000")
+    graph = make_graph(
+        "mode:=realtime", "planner.population_size:=24", "planner.horizon:=5", "planner.iterations:=1000"
+    )
     ready(graph)
     for step in range(5):
         plan = graph.answer(step)

@@ -18,8 +18,8 @@ OTHER_INTERFACE = "other_interface"
 class LatchedInputs:
     """Spec, model and task in force.
 
-    Each `take_*` raises MessageError and leaves what was in force as it was. Latched topics come in any order: a model or
-    task that comes before its robot's spec is kept until then.
+    Each `take_*` raises MessageError and leaves what was in force as it was. Latched topics come in any order:
+    a model or task that comes before its robot's spec is kept until then.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,8 @@ class LatchedInputs:
         if particles % model.members:
             raise MessageError(
                 "invalid_model",
-                f"model: {model.members} members, expected a divisor of parameter 'planner.particles', which is {particles}",
+                f"model: {model.members} members, expected a divisor of parameter 'planner.particles',"
+                f" which is {particles}",
             )
         self.model, self.model_version, self._model_source = model, message.version, source
         self.model_received_ns = now_ns()

@@ -26,7 +26,8 @@ def model_from_message(message: ModelMessage, spec: RobotSpec) -> DynamicsModel:
     checksum = zlib.crc32(weights)
     if checksum != message.crc32:
         raise MessageError(
-            "damaged_model", f"{source}: {len(weights)} bytes with checksum {checksum:08x}, expected {message.crc32:08x}"
+            "damaged_model",
+            f"{source}: {len(weights)} bytes with checksum {checksum:08x}, expected {message.crc32:08x}",
         )
     try:
         arrays = decode_arrays(weights, source)
@@ -38,5 +39,7 @@ def model_from_message(message: ModelMessage, spec: RobotSpec) -> DynamicsModel:
     except CheckpointError as error:
         raise MessageError("damaged_model", str(error)) from None
     except (ConfigurationError, ModelError, json.JSONDecodeError) as error:
-        raise MessageError("invalid_model", f"model: version {message.version} from {message.producer!r}: {error}") from None
+        raise MessageError(
+            "invalid_model", f"model: version {message.version} from {message.producer!r}: {error}"
+        ) from None
     return model

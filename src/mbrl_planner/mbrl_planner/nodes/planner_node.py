@@ -40,8 +40,9 @@ LONGEST_LATENCY = 10.0  # seconds; above it, or below zero, the robot's steady c
 
 @dataclasses.dataclass(frozen=True)
 class Pending:
-    """A time step to be answered. `received` in seconds of the steady clock; `elapsed` since the sample and `transport` since
-    publication are what had passed then, seconds."""
+    """A time step to be answered. `received` in seconds of the steady clock; `elapsed` since the sample and
+    `transport` since publication are what had passed then, seconds.
+    """
 
     time_step: TimeStep
     received: float
@@ -50,11 +51,12 @@ class Pending:
 
 
 class PlannerNode(ManagedNode):
-    """Answers the newest time step by a plan while the planner is the selected controller, or a hot member of the chain.
+    """Answers the newest time step by a plan while the planner is the selected controller, or a hot member of
+    the chain.
 
     The spec, model, task and controller state in force are those that the latched topics brought last; an invalid one
-    is refused, counted, and leaves the previous one in force. Without spec, model or task nothing is published: the robot
-    then falls back on its safe action. A time step that requires a newer model or task waits for it.
+    is refused, counted, and leaves the previous one in force. Without spec, model or task nothing is published:
+    the robot then falls back on its safe action. A time step that requires a newer model or task waits for it.
     """
 
     def __init__(self) -> None:
@@ -154,7 +156,9 @@ class PlannerNode(ManagedNode):
         self._answer_pending()
 
     def _warm_up(self, spec: RobotSpec) -> None:
-        """The first plans of a process take several times as long; in realtime that must not be while the robot waits."""
+        """The first plans of a process take several times as long; in realtime that must not be while the robot
+        waits.
+        """
         assert self._controller is not None
         if not self._lockstep:
             self._controller.planner.warm_up()
@@ -191,7 +195,9 @@ class PlannerNode(ManagedNode):
         self._garbage.pause()
 
     def _answer_pending(self, fresh: bool = False) -> None:
-        """Answers the pending time step if nothing is missing for that. `fresh`: it has just come, so that its latency counts."""
+        """Answers the pending time step if nothing is missing for that. `fresh`: it has just come, so that its
+        latency counts.
+        """
         pending = self._pending
         if pending is None or not self._hot or not self._active:
             return
@@ -205,7 +211,9 @@ class PlannerNode(ManagedNode):
         try:
             reply = self._controller.answer(time_step, delay, deadline)
         except PlanningError as error:
-            self._health.refuse("invalid_plan", f"plan for step {time_step.step} of episode {time_step.episode}: {error}")
+            self._health.refuse(
+                "invalid_plan", f"plan for step {time_step.step} of episode {time_step.episode}: {error}"
+            )
             return
         solve_time = time.monotonic() - started
         self._publish(reply.plan, reply.start_step, time_step, solve_time)
