@@ -17,7 +17,7 @@ setup(
     zip_safe=True,
     maintainer="mbrl maintainers",
     maintainer_email="maintainers@mbrl.invalid",
-    description="Shared plumbing of the nodes: parameters, quality of service, message conversion, lifecycle, diagnostics.",
+    description="Shared plumbing of the nodes: parameters, message conversion, lifecycle, diagnostics.",
     license="Apache-2.0",
     entry_points={"console_scripts": []},
 )

@@ -20,7 +20,7 @@ SCALAR_TYPES: tuple[type, ...] = (bool, int, float, str)
 
 
 class ConfigurationError(ValueError):
-    """A parameter is unknown, of the wrong type, or out of range. The text names it, what came and what was expected."""
+    """A parameter is unknown, of the wrong type, or out of range; the text names it, what came, what was expected."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,9 @@ def element_type(parameter_type: Any) -> tuple[type, bool]:
     if typing.get_origin(parameter_type) is tuple:
         return typing.get_args(parameter_type)[0], True
     if isinstance(parameter_type, types.UnionType) or parameter_type not in SCALAR_TYPES:
-        raise TypeError(f"configuration fields are bool, int, float, str or a tuple of one of them, not {parameter_type}")
+        raise TypeError(
+            f"configuration fields are bool, int, float, str or a tuple of one of them, not {parameter_type}"
+        )
     return parameter_type, False
 
 
@@ -105,7 +107,7 @@ def _check_scalar(description: ParameterDescription, scalar: type, value: Any) -
         raise _error(description, value, scalar.__name__)
     if description.choices is not None and value not in description.choices:
         raise _error(description, value, "one of " + ", ".join(str(choice) for choice in description.choices))
-    if scalar in (int, float):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise _error(description, value, "a finite number")
         if description.minimum is not None and value < description.minimum:
@@ -150,7 +152,9 @@ def load_preset(path: str | Path, section: str | None = None) -> dict[str, Any]:
     try:
         parameters = content["/**"]["ros__parameters"]
     except (TypeError, KeyError):
-        raise ConfigurationError(f"{path}: expected a ROS parameter file with '/**: {{ros__parameters: ...}}'") from None
+        raise ConfigurationError(
+            f"{path}: expected a ROS parameter file with '/**: {{ros__parameters: ...}}'"
+        ) from None
     if section is None:
         return dict(parameters)
     if not isinstance(parameters.get(section), dict):

@@ -108,7 +108,9 @@ class ReplayBuffer:
         """Appends one transition. Raises ValueError on a wrong shape or a non-finite number."""
         row = np.concatenate([transition.state, transition.action, transition.next_state])
         if row.shape != self._rows.shape[1:] or not np.isfinite(row).all():
-            raise ValueError(f"replay buffer: got a row of {row.shape} numbers, expected {self._rows.shape[1:]} finite ones")
+            raise ValueError(
+                f"replay buffer: got a row of {row.shape} numbers, expected {self._rows.shape[1:]} finite ones"
+            )
         if self._next == len(self._rows) and len(self._rows) < self.capacity:
             size = min(2 * len(self._rows), self.capacity)
             self._rows = np.concatenate([self._rows, np.zeros((size - len(self._rows), self._rows.shape[1]))])

@@ -2,9 +2,10 @@
 """Finds implementations by name: a new kind is one class, one configuration dataclass and one preset file."""
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Callable, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mbrl_core.config import ConfigurationError, from_mapping
 
@@ -54,12 +55,16 @@ class Registry(Generic[Kind]):
         """Returns an entry. Raises ConfigurationError that lists the known names."""
         self._load()
         if name not in self._entries:
-            raise ConfigurationError(f"unknown {self.role} {name!r}, expected one of: {', '.join(sorted(self._entries))}")
+            raise ConfigurationError(
+                f"unknown {self.role} {name!r}, expected one of: {', '.join(sorted(self._entries))}"
+            )
         return self._entries[name]
 
     def configure(self, name: str, mapping: dict[str, Any]) -> Any:
         """Builds the configuration of a kind from a mapping, less its `kind` key."""
-        return from_mapping(self.get(name).configuration, {key: value for key, value in mapping.items() if key != "kind"})
+        return from_mapping(
+            self.get(name).configuration, {key: value for key, value in mapping.items() if key != "kind"}
+        )
 
     def _load(self) -> None:
         if self._loaded:

@@ -1,29 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads a robot file: the one place where a user describes a robot.
 
-    name: cartpole
-    mjcf: package://mbrl_description/mjcf/cartpole.xml     # only simulation needs it
-    task: cartpole_swingup                                 # preset in config/tasks used when none is asked for
-    episode_steps: 200                                     # length of an episode
-    control:
-      period: 0.04                 # s
-      command_offset: 0.0          # s after the sample at which the action of an interval is sent
-      max_open_loop_steps: 3       # rows older than this many steps are not executed
-      command_topic: effort_controller/commands
-      chain: [planner]             # who serves, in order, when the selected controller has no valid row
-    joints:                        # order of the state: all positions, then all velocities
-      - {name: slider, kind: linear, position_limits: [-2.5, 2.5], velocity_limit: 20.0}
-      - {name: hinge, kind: angular}          # no limits: unlimited
-    actions:
-      - {joint: slider, interface: effort, limits: [-3.0, 3.0], scale: 100.0, slew: 500.0}
-    safe_action: {kind: damping, gains: [0.1]}   # zero, damping (u = -gain * velocity) or hold (at the position of entry)
-    start:                         # of simulated episodes: normal distribution
-      position: {mean: [0.0, 0.0], std: [0.1, 0.1]}
-      velocity: {mean: [0.0, 0.0], std: [0.1, 0.1]}
-    simulation:
-      steps_per_control: 2         # MJCF time steps in one control period
-      realtime_substeps: 5         # each of them is cut into so many in realtime
-      command_timeout: 0.2         # s without a command after which the backend sends zero by itself
+name: cartpole
+mjcf: package://mbrl_description/mjcf/cartpole.xml     # only simulation needs it
+task: cartpole_swingup                                 # preset in config/tasks used when none is asked for
+episode_steps: 200                                     # length of an episode
+control:
+  period: 0.04                 # s
+  command_offset: 0.0          # s after the sample at which the action of an interval is sent
+  max_open_loop_steps: 3       # rows older than this many steps are not executed
+  command_topic: effort_controller/commands
+  chain: [planner]             # who serves, in order, when the selected controller has no valid row
+joints:                        # order of the state: all positions, then all velocities
+  - {name: slider, kind: linear, position_limits: [-2.5, 2.5], velocity_limit: 20.0}
+  - {name: hinge, kind: angular}          # no limits: unlimited
+actions:
+  - {joint: slider, interface: effort, limits: [-3.0, 3.0], scale: 100.0, slew: 500.0}
+safe_action: {kind: damping, gains: [0.1]}   # zero, damping (u = -gain * velocity) or hold (at the position of entry)
+start:                         # of simulated episodes: normal distribution
+  position: {mean: [0.0, 0.0], std: [0.1, 0.1]}
+  velocity: {mean: [0.0, 0.0], std: [0.1, 0.1]}
+simulation:
+  steps_per_control: 2         # MJCF time steps in one control period
+  realtime_substeps: 5         # each of them is cut into so many in realtime
+  command_timeout: 0.2         # s without a command after which the backend sends zero by itself
 """
 
 import hashlib
@@ -221,7 +221,9 @@ def _start(content: dict[str, Any], joints: int) -> StartDistribution:
         for moment in ("mean", "std"):
             values = tuple(float(value) for value in content.get(part, {}).get(moment, [0.0] * joints))
             if len(values) != joints:
-                raise SpecError(f"start.{part}.{moment}: got {len(values)} entries, expected {joints}, one for each joint")
+                raise SpecError(
+                    f"start.{part}.{moment}: got {len(values)} entries, expected {joints}, one for each joint"
+                )
             fields[f"{part}_{moment}"] = values
     return StartDistribution(**fields)
 

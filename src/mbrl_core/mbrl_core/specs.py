@@ -4,8 +4,9 @@
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,9 @@ class ActionSpec:
         _check_choices("action interfaces", self.interfaces, INTERFACES)
         _check_limits("action", self.names, self.lower, self.upper)
         if not all(math.isfinite(value) for value in (*self.lower, *self.upper)):
-            raise SpecError("action limits: every action needs finite limits, planners and exploration sample within them")
+            raise SpecError(
+                "action limits: every action needs finite limits, planners and exploration sample within them"
+            )
         if not all(math.isfinite(value) and value != 0.0 for value in self.scale):
             raise SpecError(f"action scale: got {list(self.scale)}, expected finite numbers other than 0")
         if not all(value > 0.0 for value in self.slew):

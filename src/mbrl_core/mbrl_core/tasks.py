@@ -7,8 +7,9 @@ variables with `[..., i]` and combines them with functions that both libraries s
 
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -174,8 +175,8 @@ class AcrobotTip(Task):
 
 
 class ReacherTip(Task):
-    """Planar two-link reacher: -(w_distance |tip - goal| + w_close (1 - exp(-|tip - goal|^2 / width^2))) - w_action |a|^2
-    - w_velocity |velocity|^2.
+    """Planar two-link reacher: -w_distance |tip - goal| - w_close (1 - exp(-|tip - goal|^2 / width^2))
+    - w_action |a|^2 - w_velocity |velocity|^2.
 
     State: joint angles (rad), their velocities (rad/s). Goal: tip position (m). The narrow second term makes the last
     centimetre worth something.
@@ -227,4 +228,6 @@ def make_task(
     """Builds a task by kind. Raises ConfigurationError that lists the known kinds."""
     if kind not in TASKS:
         raise ConfigurationError(f"unknown task {kind!r}, expected one of: {', '.join(sorted(TASKS))}")
-    return TASKS[kind](goal=tuple(goal), parameters=dict(parameters or {}), weights=dict(weights or {}), version=version)
+    return TASKS[kind](
+        goal=tuple(goal), parameters=dict(parameters or {}), weights=dict(weights or {}), version=version
+    )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Offline trials: the same algorithms as in the graph, in one process, for science where the graph is not the question."""
+"""Offline trials: the algorithms of the graph in one process, for science where the graph is not the question."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -93,7 +94,7 @@ def run_trial(
 
 
 def random_controller(spec: RobotSpec, seed: int, hold: int = 1) -> Controller:
-    """Uniform noise within the action limits, each draw held for `hold` steps; streams (seed, episode, step, "explore")."""
+    """Uniform noise within the action limits, each draw held for `hold` steps, from the stream named "explore"."""
     if hold < 1:
         raise ValueError(f"hold: got {hold}, expected at least 1")
 

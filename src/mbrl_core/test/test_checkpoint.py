@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from mbrl_core.checkpoint import (
     CheckpointError,
     decode_arrays,

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 import pytest
+
 from mbrl_core.config import ConfigurationError, describe, from_mapping, load_preset, parameter, to_mapping
 
 

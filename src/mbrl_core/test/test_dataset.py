@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from mbrl_core.dataset import ReplayBuffer, Transition, TransitionAssembler, Transitions
 from mbrl_core.messages import StepType, TimeStep
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mbrl_core.robot_file import load_robot, start_state
+
 from mbrl_core.random_streams import generator
+from mbrl_core.robot_file import load_robot, start_state
 from mbrl_core.specs import SpecError, state_difference, wrap_angles
 
 ROBOT = """
@@ -44,7 +45,11 @@ def test_a_robot_file_gives_positions_then_velocities(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("joint: slider, interface", "joint: slidr, interface", "action joint: got 'slidr', expected one of slider, hinge"),
+        (
+            "joint: slider, interface",
+            "joint: slidr, interface",
+            "action joint: got 'slidr', expected one of slider, hinge",
+        ),
         ("kind: angular", "kind: round", "kind: got 'round'"),
         ("period: 0.05", "period: 0.0", "period: got 0.0"),
         ("command_offset: 0.01", "command_offset: 0.05", "command_offset"),
@@ -90,14 +95,19 @@ def test_every_shipped_robot_loads(path: Path) -> None:
 def test_angles_wrap_and_other_states_do_not() -> None:
     angular = np.array([False, True])
     np.testing.assert_allclose(wrap_angles(np.array([10.0, 3.0 * np.pi]), angular), [10.0, -np.pi])
-    np.testing.assert_allclose(state_difference(np.array([9.0, 3.1]), np.array([1.0, -3.1]), angular), [8.0, 6.2 - 2 * np.pi])
+    np.testing.assert_allclose(
+        state_difference(np.array([9.0, 3.1]), np.array([1.0, -3.1]), angular), [8.0, 6.2 - 2 * np.pi]
+    )
 
 
 def test_random_streams_do_not_depend_on_each_other() -> None:
     first = generator(1, 2, 3, "planner").standard_normal(4)
     generator(1, 2, 3, "explore").standard_normal(1000)
     np.testing.assert_array_equal(first, generator(1, 2, 3, "planner").standard_normal(4))
-    others = [generator(*key).standard_normal(4) for key in ((2, 2, 3, "planner"), (1, 3, 3, "planner"), (1, 2, 4, "planner"), (1, 2, 3, "explore"))]
+    others = [
+        generator(*key).standard_normal(4)
+        for key in ((2, 2, 3, "planner"), (1, 3, 3, "planner"), (1, 2, 4, "planner"), (1, 2, 3, "explore"))
+    ]
     assert all(not np.array_equal(first, other) for other in others)
 
 

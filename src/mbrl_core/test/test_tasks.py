@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from mbrl_core.config import ConfigurationError, load_preset
 from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import TASKS, make_task

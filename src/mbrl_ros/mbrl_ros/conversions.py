@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
+
 from mbrl_core.config import ConfigurationError
 from mbrl_core.messages import EndReason, Plan, StepType, TimeStep
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, SpecError, StateSpec
@@ -36,7 +37,9 @@ def from_doubles(values: Any, topic: str, field: str, shape: tuple[int, ...]) ->
     flat = np.array(values, dtype=np.float64)
     expected = math.prod(shape)
     if flat.size != expected:
-        raise MessageError("wrong_shape", f"{topic}: {field} has {flat.size} numbers, expected {expected} {list(shape)}")
+        raise MessageError(
+            "wrong_shape", f"{topic}: {field} has {flat.size} numbers, expected {expected} {list(shape)}"
+        )
     return flat.reshape(shape)
 
 
@@ -169,15 +172,19 @@ def time_step_to_message(time_step: TimeStep, interface_hash: str, stamp: Time) 
 
 
 def time_step_from_message(message: TimeStepMessage, spec: RobotSpec) -> TimeStep:
-    """Time step of a TimeStep message. Raises MessageError on another interface, a wrong shape or a non-finite state."""
+    """Time step of a TimeStep message. Raises MessageError on another interface, wrong shape or non-finite state."""
     check_layout("time_step", message.version, TimeStepMessage.VERSION)
     check_interface("time_step", message.interface_hash, spec)
     state = from_doubles(message.state, "time_step", "state", (spec.state.size,))
     if not np.isfinite(state).all():
-        raise MessageError("non_finite", f"time_step: state of step {message.step} is {state.tolist()}, expected finite")
+        raise MessageError(
+            "non_finite", f"time_step: state of step {message.step} is {state.tolist()}, expected finite"
+        )
     action = from_doubles(message.action, "time_step", "action", (spec.action.size,))
     if message.step_type != TimeStepMessage.FIRST and not np.isfinite(action).all():
-        raise MessageError("non_finite", f"time_step: action of step {message.step} is {action.tolist()}, expected finite")
+        raise MessageError(
+            "non_finite", f"time_step: action of step {message.step} is {action.tolist()}, expected finite"
+        )
     rows, rest = divmod(len(message.committed_actions), spec.action.size)
     if rest:
         raise MessageError("wrong_shape", f"time_step: committed_actions has {len(message.committed_actions)} numbers,"

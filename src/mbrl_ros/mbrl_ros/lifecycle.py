@@ -3,10 +3,10 @@
 
 from typing import Any
 
-from mbrl_core.config import ConfigurationError
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
+from mbrl_core.config import ConfigurationError
 from mbrl_ros.steady import steady_timer
 
 

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """ROS parameters from configuration dataclasses: declared once, with descriptors, checked, unknown names refused."""
 
-from typing import Any, Callable, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from mbrl_core.config import (
     ConfigurationError,
@@ -11,9 +16,6 @@ from mbrl_core.config import (
     element_type,
     from_mapping,
 )
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.node import Node
-from rclpy.parameter import Parameter
 
 Configuration = TypeVar("Configuration")
 

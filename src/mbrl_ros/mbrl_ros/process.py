@@ -3,15 +3,16 @@
 
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Callable, Sequence
 
 import rclpy
-from mbrl_core.config import ConfigurationError
-from mbrl_core.specs import SpecError
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+
+from mbrl_core.config import ConfigurationError
+from mbrl_core.specs import SpecError
 
 USAGE_ERROR = 2
 SIGNAL_CHECK_PERIOD = 0.1  # s
@@ -50,9 +51,9 @@ class _Signals:
 def run(factory: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
     """Makes a node, spins it in a single-threaded executor, and returns the exit status.
 
-    SIGINT and SIGTERM end it with 0 after `node.destroy_node()`, during which it can still publish. A node ends itself by
-    shutting its context down; it may set `exit_status` before. Bad configuration is one line on standard error and
-    status 2.
+    SIGINT and SIGTERM end it with 0 after `node.destroy_node()`, during which it can still publish. A node
+    ends itself by shutting its context down; it may set `exit_status` before. Bad configuration is one line on
+    standard error and status 2.
     """
     signals = _Signals()
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)

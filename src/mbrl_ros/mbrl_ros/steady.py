@@ -2,7 +2,8 @@
 """Steady time. A default rclpy timer stalls when system time steps back; these do not."""
 
 import time
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+
 from mbrl_core.messages import EndReason, Plan, StepType, TimeStep
 from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import TASKS, make_task

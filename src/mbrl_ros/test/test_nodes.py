@@ -10,14 +10,15 @@ from dataclasses import dataclass
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from mbrl_core.config import ConfigurationError, parameter
-from mbrl_ros import parameters
-from mbrl_ros.health import Health
-from mbrl_ros.lifecycle import ManagedNode
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+
+from mbrl_core.config import ConfigurationError, parameter
+from mbrl_ros import parameters
+from mbrl_ros.health import Health
+from mbrl_ros.lifecycle import ManagedNode
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Example:
 
 def node_with(**overrides: object) -> Node:
     return rclpy.create_node(
-        "example", parameter_overrides=[Parameter(name.replace("__", "."), value=value) for name, value in overrides.items()]
+        "example",
+        parameter_overrides=[Parameter(name.replace("__", "."), value=value) for name, value in overrides.items()],
     )
 
 
