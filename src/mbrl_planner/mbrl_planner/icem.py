@@ -34,6 +34,9 @@ class IcemConfig(PlannerConfig):
     least_std: float = parameter(
         0.1, "least standard deviation at the start of a plan, as a share of initial_std", minimum=0.0, maximum=1.0
     )
+    fresh_share: float = parameter(
+        0.5, "share of a plan's first candidates that is drawn with initial_std all the same", minimum=0.0, maximum=1.0
+    )
     noise_exponent: float = parameter(
         2.0, "the noise's power falls as 1 / frequency^exponent; 0 is white", minimum=0.0, maximum=10.0
     )
@@ -66,7 +69,7 @@ class Icem(Planner):
 
     Beyond the paper, `carried_std`: a plan's standard deviation starts from that of the last one. With few
     candidates in many dimensions three iterations hardly narrow the distribution; carried on, it narrows from
-    step to step.
+    step to step, while `fresh_share` of the candidates goes on looking farther away.
     """
 
     kind = "icem"
@@ -81,7 +84,7 @@ class Icem(Planner):
 
     def _begin(self, passed: int) -> None:
         self._mean = self._shifted(self._mean, passed)
-        self._std = self._initial_std(passed)
+        self._std = self._first_std(passed)
         self._best = Answer(self._mean, -np.inf)
         if self._elites is not None and passed > 0:
             self._elites = self._shifted(self._elites, passed)
@@ -89,25 +92,29 @@ class Icem(Planner):
             fresh = self._sample(len(self._elites))
             self._elites[:, -passed:] = fresh[:, -passed:]
 
-    def _initial_std(self, passed: int) -> Actions:
-        config = self.config
-        full = np.tile(np.float32(config.initial_std) * self.half_range, (config.horizon, 1))
+    def _full_std(self) -> Actions:
+        return np.tile(np.float32(self.config.initial_std) * self.half_range, (self.config.horizon, 1))
+
+    def _first_std(self, passed: int) -> Actions:
+        config, full = self.config, self._full_std()
         if self._std is None or config.carried_std == 0.0:
             return full
         carried = np.float32(config.carried_std) * self._shifted(self._std, passed)
         return np.clip(carried, np.float32(config.least_std) * full, full)
 
-    def _sample(self, samples: int) -> Actions:
+    def _sample(self, samples: int, fresh: int = 0) -> Actions:
+        """Draws candidates, the first `fresh` of them with the initial standard deviation."""
         config = self.config
         noise = coloured_noise(self.random, config.noise_exponent, samples, config.horizon, self.spec.action.size)
-        noise *= cast(Actions, self._std)
+        noise[:fresh] *= self._full_std()
+        noise[fresh:] *= cast(Actions, self._std)
         noise += self._mean
         return np.clip(noise, self.lower, self.upper, out=noise)
 
     def _iterate(self, state: Array, index: int, last: bool) -> None:
         config = self.config
         size = max(int(config.population_size / config.population_decay**index), 2 * config.elites)
-        parts = [self._sample(size)]
+        parts = [self._sample(size, int(config.fresh_share * size) if index == 0 else 0)]
         if self._elites is not None:
             parts.append(self._elites)
         if last:
