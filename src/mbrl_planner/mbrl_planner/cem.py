@@ -38,8 +38,8 @@ class CemConfig(PlannerConfig):
 
 @PLANNERS.register("cem", CemConfig)
 class Cem(Planner):
-    """CEM of Chua et al. 2018 (PETS, arXiv:1805.12114, algorithm 1 and appendix A.5): independent Gaussians truncated at
-    two standard deviations, whose variance is bounded so that this stays within the limits; the mean is executed
+    """CEM of Chua et al. 2018 (PETS, arXiv:1805.12114, algorithm 1 and appendix A.5): independent Gaussians truncated
+    at two standard deviations, whose variance is bounded so that this stays within the limits; the mean is executed
     and, shifted, starts the next plan with the initial variance. `predicted_return` is the mean over the last elites.
     """
 

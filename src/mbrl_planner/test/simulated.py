@@ -58,7 +58,8 @@ def robot_and_task(name: str, goal: tuple[float, ...] | None = None) -> tuple[Ro
     """A robot of config/robots and the task that its file names."""
     robot = load_robot(CONFIG / "robots" / f"{name}.yaml")
     preset = load_preset(CONFIG / "tasks" / f"{robot.task}.yaml", "task")
-    return robot, make_task(preset["kind"], goal if goal is not None else tuple(preset["goal"]))
+    chosen = goal if goal is not None else tuple(preset["goal"])
+    return robot, make_task(preset["kind"], chosen, preset.get("parameters"), preset.get("weights"))
 
 
 def run_episode(robot: Robot, task: Task, planner: Planner, steps: int, seed: int = 0) -> tuple[float, Array]:
