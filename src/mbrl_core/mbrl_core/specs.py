@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class RobotSpec:
         if self.max_open_loop_steps < 1:
             raise SpecError(f"max_open_loop_steps: got {self.max_open_loop_steps}, expected at least 1")
 
-    @property
+    @cached_property
     def interface_hash(self) -> str:
         """sha256 over names, kinds, units, order and period. Data, models and plans of another hash are refused."""
         return _digest(
@@ -109,7 +110,7 @@ class RobotSpec:
             }
         )
 
-    @property
+    @cached_property
     def description_hash(self) -> str:
         """sha256 over limits, scales and masses. A difference is worth a warning."""
         return _digest(
