@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control clock: samples the state, executes plans, owns the episodes."""
 
+import gc
 import signal
 import sys
 from dataclasses import dataclass
@@ -271,7 +272,11 @@ def _make_node() -> RobotNode:
     uninstall_signal_handlers()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    return RobotNode()
+    node = RobotNode()
+    # What is alive now lives for ever: without it, a full garbage collection takes well below a millisecond.
+    gc.collect()
+    gc.freeze()
+    return node
 
 
 def main() -> None:
