@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,14 +12,13 @@ import pytest
 from graph import OTHER_SPEC, Graph, learned_model, model_message
 
 from mbrl_core.checkpoint import encode_arrays
+from mbrl_core.config import ConfigurationError
 
 MakeGraph = Callable[..., Graph]
 LOCKSTEP = ("mode:=lockstep", "planner.population_size:=24", "planner.horizon:=5")
 
 
 def nan_weights() -> dict[str, Any]:
-    import zlib
-
     arrays = learned_model().state_arrays()
     arrays["weight_0"] = np.full_like(arrays["weight_0"], np.nan)
     weights = encode_arrays(arrays)
@@ -26,8 +26,6 @@ def nan_weights() -> dict[str, Any]:
 
 
 def cut_weights() -> dict[str, Any]:
-    import zlib
-
     weights = encode_arrays(learned_model().state_arrays())[:-100]
     return {"weights": weights, "crc32": zlib.crc32(weights)}
 
@@ -112,11 +110,19 @@ def test_an_invalid_plan_is_not_sent(make_graph: MakeGraph) -> None:
         (["delay_steps:=-2"], "'delay_steps': got -2, expected at least -1"),
     ],
 )
-def test_bad_parameters_end_the_node_with_one_line(parameters: list[str], text: str) -> None:
-    arguments = [item for parameter in parameters for item in ("-p", parameter)]
-    program = "import sys; from mbrl_planner.nodes.planner_node import main; main()"
+def test_bad_parameters_are_refused(parameters: list[str], text: str, make_graph: MakeGraph) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make_graph(*parameters)
+    assert text in str(caught.value)
+
+
+def test_bad_parameters_end_the_node_with_one_line() -> None:
+    program = "from mbrl_planner.nodes.planner_node import main; main()"
     result = subprocess.run(
-        [sys.executable, "-c", program, "--ros-args", *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program, "--ros-args", "-p", "planner.horizon:=-1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert result.returncode == 2
-    assert text in result.stderr.splitlines()[-1]
+    assert result.stderr.splitlines()[-1].endswith("parameter 'planner.horizon': got -1, expected at least 1")
