@@ -38,6 +38,16 @@ print("goes to the log")
 print("goes to the screen", file=sys.stderr)
 sys.exit(3)
 """,
+    # What a node says that is interrupted while it loads its libraries, and what one says that fails at its end.
+    "interrupted": "import time; print('ready'); time.sleep(60)",
+    "fails_at_end": """
+import time
+print("ready")
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    raise ValueError("at the end") from None
+""",
     "brief": "import time; time.sleep(0.3)",
 }
 
@@ -232,3 +242,16 @@ def test_signals_end_the_command_and_its_nodes(package: Path, tmp_path: Path, nu
     assert not any(_group(pid) for pid in pids)
     assert "[two] ends on request" in output or number is not signal.SIGINT
     assert list((tmp_path / "runs").glob("*/launch.log"))
+
+
+def test_only_what_says_more_than_that_it_was_interrupted_is_shown_at_the_end(
+    launch: Callable[..., LaunchRunner],
+) -> None:
+    runner = launch("exec: interrupted, name: one", "exec: fails_at_end, name: two")
+    _until(lambda: _log(runner).count("ready") == 2)
+    runner.stop()
+    screen = "\n".join(runner.screen)  # type: ignore[attr-defined]
+    assert "[one] KeyboardInterrupt" in _log(runner)
+    assert "[one]" not in screen
+    assert "[two] Traceback (most recent call last):" in screen
+    assert "[two] ValueError: at the end" in screen

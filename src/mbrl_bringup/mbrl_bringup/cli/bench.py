@@ -13,7 +13,8 @@ from .places import root
 def main(arguments: list[str]) -> int:
     """Replaces this process by the benchmark's script."""
     folder = root() / "benchmarks"
-    names = sorted(file.stem for file in folder.glob("*.py") if not file.name.startswith("_"))
+    # The folder also has modules that benchmarks share.
+    names = sorted(file.stem for file in folder.glob("*.py") if "__main__" in file.read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(
         prog="./mbrl bench",
         usage="./mbrl bench NAME [ARGUMENTS]",

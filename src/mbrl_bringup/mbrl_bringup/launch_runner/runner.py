@@ -89,6 +89,7 @@ class LaunchRunner:
         self._status = 0
         self._done = threading.Event()
         self._states: list[NodeState] = []
+        self._held: dict[str, list[str]] = {}
 
     def start(self) -> None:
         """Start every node."""
@@ -205,6 +206,7 @@ class LaunchRunner:
             with contextlib.suppress(KeyError):
                 selector.unregister(stream)
         process.collect(signal.SIGKILL)
+        self._release(process.node.label)
         with contextlib.suppress(OSError):
             self._guard.write(f"-{pid}\n".encode())
             self._guard.flush()
@@ -254,8 +256,19 @@ class LaunchRunner:
         # A full disk must not end the robot's nodes.
         with contextlib.suppress(OSError):
             self._log.write(text + "\n")
-        if self._output is not None and (is_error or self._on_screen(label)):
+        if self._output is None or not (is_error or self._on_screen(label)):
+            return
+        if self._stop_at is not None and (label in self._held or line.startswith("Traceback")):
+            self._held.setdefault(label, []).append(text)
+        else:
             self._output(text)
+
+    def _release(self, label: str) -> None:
+        """Show what was held back, unless it only says that the node was interrupted, perhaps while it started."""
+        held = self._held.pop(label, [])
+        if self._output is not None and held and not held[-1].endswith("KeyboardInterrupt"):
+            for text in held:
+                self._output(text)
 
     def _on_screen(self, label: str) -> bool:
         return any(node.label == label and node.output != "log" for node in self.description.nodes)

@@ -56,6 +56,7 @@ class RecorderNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__("recorder")
+        self._bag: BagWriter | None = None  # first: a node that is refused its configuration is destroyed as well
         self._config = parameters.declare(self, RecorderConfig)
         parameters.finish(self)
         if not self._config.run_directory:
@@ -78,7 +79,6 @@ class RecorderNode(ManagedNode):
             ("/rosout", Log, qos.STATUS),
         ]
         self._health = Health(self)
-        self._bag: BagWriter | None = None
         self._offered = 0
         self._recorded_before = 0
         # Made before the node is active: a first time step must find its recorder matched.

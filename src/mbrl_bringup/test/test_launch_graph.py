@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mbrl.launch.yaml with its real nodes: however it is ended, all are gone within 3 s and the bag can be read."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rosbags.highlevel import AnyReader
+
+COMMAND = [sys.executable, "-c", "import sys; from mbrl_bringup.cli import main; sys.exit(main(sys.argv[1:]))"]
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """The graph of the pendulum, recording into tmp_path / "run"."""
+    arguments = ["mbrl.launch.yaml", "robot:=pendulum", f"run_directory:={tmp_path / 'run'}"]
+    process = subprocess.Popen(
+        [*COMMAND, "launch", *arguments], stdout=subprocess.DEVNULL, env=_environment(tmp_path, 17)
+    )
+    yield process
+    process.kill()
+    process.wait()
+
+
+def _environment(root: Path, domain: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        "MBRL_ROOT": str(root),
+        "ROS_DOMAIN_ID": str(domain),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    }
+
+
+def _nodes(run: Path) -> list[str]:
+    """Command lines of living processes that work for a run."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            variables = (entry / "environ").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if f"MBRL_ROOT={run.parent}\0" in variables and "--ros-args" in words:
+            found.append(words)
+    return found
+
+
+def _log(run: Path) -> str:
+    file = run / "launch.log"
+    return file.read_text() if file.exists() else ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_node_outlives_the_launch_and_the_bag_is_readable(
+    started: "subprocess.Popen[bytes]", tmp_path: Path, number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    limit = time.monotonic() + 60.0
+    while "running: trial 0" not in _log(run):
+        assert time.monotonic() < limit and started.poll() is None, _log(run)
+        time.sleep(0.05)
+    time.sleep(1.0)
+    assert len(_nodes(run)) == 7
+    begin = time.monotonic()
+    started.send_signal(number)
+    if number is not signal.SIGKILL:
+        assert started.wait(10.0) == 0
+    while left := _nodes(run):
+        assert time.monotonic() - begin < 3.0, left
+        time.sleep(0.02)
+    with AnyReader([run / "bag"]) as reader:
+        topics = {connection.topic for connection, _, _ in reader.messages()}
+    assert {"/time_step", "/joint_states", "/robot_spec"} <= topics
+
+
+def test_an_unknown_robot_ends_the_launch_and_is_named(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [*COMMAND, "launch", "mbrl.launch.yaml", "robot:=cartpool", f"run_directory:={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+        env=_environment(tmp_path, 18),
+        timeout=60.0,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "cartpool" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
