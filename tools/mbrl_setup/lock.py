@@ -13,15 +13,22 @@ from .places import Places
 
 
 @contextlib.contextmanager
-def exclusive(places: Places) -> Iterator[None]:
-    """Hold the checkout's set-up lock; it goes with the process, however that ends."""
+def exclusive(places: Places) -> Iterator[int]:
+    """Hold the checkout's set-up lock.
+
+    It goes with the process, however that ends, and with those to which it has passed the descriptor: a pip that
+    goes on after its set-up was killed is waited for as well.
+
+    Yields:
+        the descriptor.
+    """
     while True:
         places.state.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(places.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             _wait(descriptor)
             if _is_still_there(descriptor, places):
-                yield
+                yield descriptor
                 return
         finally:
             os.close(descriptor)

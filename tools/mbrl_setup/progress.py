@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +24,9 @@ class Progress:
     On failure the log's last lines are shown and its place is named.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, lock: int | None = None) -> None:
+        """Args: lock: a descriptor that the commands keep open for as long as they run."""
+        self._kept = () if lock is None else (lock,)
         self._places = places
         self._begin = time.monotonic()
         self._log: IO[str] | None = None
@@ -83,11 +87,20 @@ class Progress:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
+            pass_fds=self._kept,
+            start_new_session=True,
         )
         try:
             return process.wait() == 0
         except BaseException:
-            # Ctrl-C reaches the child as well; it must be gone before the lock is.
-            process.terminate()
-            process.wait()
+            _end(process)
             raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a command with all that it has started: it must be gone before the lock is."""
+    for number, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)

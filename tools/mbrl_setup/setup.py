@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import signal
+from types import FrameType
+
 from . import environment, system, workspace
 from .lock import exclusive
 from .places import Places
@@ -24,11 +27,16 @@ def ensure(places: Places) -> None:
     if is_ready(places):
         return
     system.check_platform()
-    with exclusive(places):
+    signal.signal(signal.SIGTERM, _interrupt)  # undone by whatever is started afterwards
+    with exclusive(places) as lock:
         if is_ready(places):  # by the set-up just waited for
             return
-        with Progress(places) as progress:
+        with Progress(places, lock) as progress:
             _bring_up(places, progress)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _bring_up(places: Places, progress: Progress) -> None:

@@ -214,6 +214,45 @@ def test_set_up_runs_one_at_a_time_and_a_killed_one_lets_go(checkout: Path) -> N
         pass
 
 
+def test_a_command_that_outlives_its_killed_set_up_is_waited_for(checkout: Path) -> None:
+    program = (
+        f"import os, sys; sys.path.insert(0, {str(ROOT / 'tools')!r})\n"
+        "from pathlib import Path; from mbrl_setup.lock import exclusive; from mbrl_setup.places import Places\n"
+        "from mbrl_setup.progress import Progress\n"
+        f"places = Places(Path({str(checkout)!r}))\n"
+        "with exclusive(places) as lock, Progress(places, lock) as progress:\n"
+        "    progress.run(['/bin/sh', '-c', f'kill -KILL {os.getpid()}; sleep 0.5; touch finished'], os.environ)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (checkout / "finished").exists()
+    with exclusive(Places(checkout)):
+        assert (checkout / "finished").exists()
+
+
+def test_an_interrupted_set_up_ends_what_it_has_started(checkout: Path) -> None:
+    program = (
+        f"import os, sys; sys.path.insert(0, {str(ROOT / 'tools')!r})\n"
+        "from pathlib import Path; from mbrl_setup.places import Places; from mbrl_setup.progress import Progress\n"
+        f"with Progress(Places(Path({str(checkout)!r}))) as progress:\n"
+        "    progress.run(['/bin/sh', '-c', 'sleep 30 & touch started; wait'], os.environ)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    while not (checkout / "started").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.wait(10.0)
+    here = str(checkout).encode()
+    assert not [entry for entry in Path("/proc").glob("[0-9]*") if _works_in(entry, here)]
+
+
+def _works_in(process: Path, folder: bytes) -> bool:
+    try:
+        return os.readlink(process / "cwd").encode() == folder
+    except OSError:
+        return False
+
+
 def test_a_waiter_takes_the_new_lock_when_clean_has_removed_the_old(checkout: Path) -> None:
     places = Places(checkout)
     with exclusive(places):
