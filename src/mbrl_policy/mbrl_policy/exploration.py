@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random exploration: uniform actions within the limits, the same for a step whoever asks and however often."""
+"""Random exploration: uniform actions within the limits, kept away from end stops."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from mbrl_core.config import parameter
 from mbrl_core.random_streams import generator
-from mbrl_core.specs import ActionSpec, Array
+from mbrl_core.specs import Array, RobotSpec
 
 
 @dataclass(frozen=True)
@@ -17,25 +17,55 @@ class ExplorationConfig:
     seed: int = parameter(0, "Keys the random streams", minimum=0)
     hold: int = parameter(4, "Steps for which an action is held", minimum=1)
     scale: float = parameter(1.0, "Share of the range between the limits, around its middle", minimum=0.0, maximum=1.0)
+    middle: float = parameter(
+        0.2,
+        "Share of a joint's position range, around its middle, outside of which no effort or velocity drives it further"
+        " out: what would is mirrored. 1 lets it run into its end stops",
+        minimum=0.0,
+        maximum=1.0,
+    )
     rows: int = parameter(
         4, "Rows in a plan, from the step that it answers: a late answer still serves", minimum=1, maximum=1000
     )
 
 
 class RandomExploration:
-    """Uniform random actions. That of a step depends on (seed, episode, step) alone, so plans that overlap agree."""
+    """Uniform random actions; those that would drive a joint out of the middle of its range are mirrored.
 
-    def __init__(self, config: ExplorationConfig, action: ActionSpec) -> None:
+    Data from end stops teaches little of the motion in between, and an arm that runs into them is no joy to watch. The
+    draw of a step depends on (seed, episode, step) alone, so plans that overlap differ only in what they mirror. Joints
+    without position limits and position commands are left alone.
+    """
+
+    def __init__(self, config: ExplorationConfig, spec: RobotSpec) -> None:
         self.config = config
-        lower, upper = np.array(action.lower), np.array(action.upper)
+        lower, upper = np.array(spec.action.lower), np.array(spec.action.upper)
         self._middle = (lower + upper) / 2.0
         self._half_range = (upper - lower) / 2.0 * config.scale
+        # An action is named after its joint, whose position is the state variable of that name.
+        self._position = [spec.state.names.index(f"{name}_position") for name in spec.action.names]
+        self._joint_lower = np.array(spec.state.lower)[self._position]
+        self._joint_upper = np.array(spec.state.upper)[self._position]
+        movable = np.array([interface != "position" for interface in spec.action.interfaces])
+        self._guarded = movable & np.isfinite(self._joint_lower) & np.isfinite(self._joint_upper)
+        # A positive command may push towards the negative end.
+        self._sign = np.sign(np.array(spec.action.scale))
 
-    def actions(self, episode: int, step: int) -> Array:
-        """Actions of steps step, step + 1, ... [rows, action_size], normalised units."""
-        return np.stack([self._action(episode, step + row) for row in range(self.config.rows)])
+    def actions(self, episode: int, step: int, state: Array) -> Array:
+        """Actions of steps step, step + 1, ... [rows, action_size], normalised; state [state_size] is of `step`."""
+        outward = self._outward(state)
+        offsets = np.stack([self._draw(episode, step + row) for row in range(self.config.rows)])
+        return self._middle + np.where(offsets * outward > 0.0, -offsets, offsets)
 
-    def _action(self, episode: int, step: int) -> Array:
+    def _draw(self, episode: int, step: int) -> Array:
         block = step // self.config.hold
         random = generator(self.config.seed, episode, block * self.config.hold, "explore")
-        return self._middle + self._half_range * random.uniform(-1.0, 1.0, len(self._middle))
+        return np.asarray(self._half_range * random.uniform(-1.0, 1.0, len(self._middle)))
+
+    def _outward(self, state: Array) -> Array:
+        """[action_size] sign of actions that drive the joint further out; 0 where it is free to go either way."""
+        with np.errstate(invalid="ignore"):  # infinite limits, which are not guarded
+            centre = (self._joint_lower + self._joint_upper) / 2.0
+            place = (state[self._position] - centre) / ((self._joint_upper - self._joint_lower) / 2.0)
+        beyond = self._guarded & (np.abs(place) > self.config.middle)
+        return np.where(beyond, np.sign(place) * self._sign, 0.0)

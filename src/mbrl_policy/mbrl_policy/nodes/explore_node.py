@@ -40,7 +40,7 @@ class ExploreNode(Node):
         exploration = parameters.declare(self, ExplorationConfig)
         parameters.finish(self)
         self._spec = load_robot(config.robot_file).spec
-        self._exploration = RandomExploration(exploration, self._spec.action)
+        self._exploration = RandomExploration(exploration, self._spec)
         self._producer = f"explore-{now_ns()}"
         self._selected = False
         self._unanswered: tuple[TimeStep, int] | None = None
@@ -73,7 +73,7 @@ class ExploreNode(Node):
         self._newest = None
         if time_step.step_type == StepType.LAST:
             return
-        plan = Plan(actions=self._exploration.actions(time_step.episode, time_step.step))
+        plan = Plan(actions=self._exploration.actions(time_step.episode, time_step.step, time_step.state))
         message = plan_to_message(
             plan,
             self._spec.interface_hash,
