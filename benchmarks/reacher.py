@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A planar arm reaches random targets in lockstep: at most five learned trials, then twenty unseen targets.
 
-A target counts when the tip is within 1 cm of it for the last half of a 50-step episode at 50 Hz. Nothing new is learned
-while targets are judged.
+A target counts when the tip is within 1 cm of it for the last half of a 50-step episode at 50 Hz. Nothing new is
+learned while targets are judged.
 """
 
 import sys
