@@ -42,7 +42,8 @@ class Stamps:
         """What is there; nothing, when the file is missing or was cut short."""
         try:
             content = json.loads(places.stamps.read_text(encoding="utf-8"))
-            return cls(str(content["ros"]), str(content["libraries"]), dict(content["packages"]))
+            packages = {name: key for name, key in dict(content["packages"]).items() if _is_built(places, name)}
+            return cls(str(content["ros"]), str(content["libraries"]), packages)
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
 
@@ -51,6 +52,10 @@ class Stamps:
         new = places.stamps.with_suffix(".new")
         new.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
         os.replace(new, places.stamps)
+
+
+def _is_built(places: Places, name: str) -> bool:
+    return (places.install / name).is_dir() and (places.build / name).is_dir()
 
 
 def _text(places: Places, name: str) -> str:

@@ -136,6 +136,10 @@ def test_stamps_follow_requirements_and_survive_an_interruption(checkout: Path) 
     assert Stamps.present(places) == Stamps()
     wanted = Stamps.wanted(places)
     wanted.write(places)
+    assert Stamps.present(places).packages == {}  # not there, whatever the file says
+    for name in wanted.packages:
+        (places.build / name).mkdir(parents=True)
+        (places.install / name).mkdir(parents=True)
     assert Stamps.present(places) == wanted
     with open(checkout / "requirements.txt", "a") as file:
         file.write("# changed\n")
