@@ -70,9 +70,8 @@ class Normalisation:
     @staticmethod
     def identity(encoder: Encoder) -> "Normalisation":
         """Before any data."""
-        return Normalisation(
-            torch.zeros(encoder.size), torch.ones(encoder.size), torch.zeros(encoder.state_size), torch.ones(encoder.state_size)
-        )
+        inputs, outputs = encoder.size, encoder.state_size
+        return Normalisation(torch.zeros(inputs), torch.ones(inputs), torch.zeros(outputs), torch.ones(outputs))
 
     @staticmethod
     def of(encoder: Encoder, transitions: Transitions) -> "Normalisation":

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ class Ensemble(DynamicsModel):
         random = torch.Generator().manual_seed(stream_seed(seed, 0, 0, "ensemble/weights"))
         members, outputs = configuration.members, spec.state.size
         self.weights: dict[str, Tensor] = {}
-        for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             bound = 1.0 / math.sqrt(fan_in)
             self.weights[f"weight_{layer}"] = _uniform((members, fan_in, fan_out), math.sqrt(3.0) * bound, random)
             self.weights[f"bias_{layer}"] = _uniform((members, 1, fan_out), bound, random)
@@ -122,7 +123,8 @@ class Ensemble(DynamicsModel):
         if self.fits == 0:
             self._start_linear_path(inputs, targets, counts)
         steps = self.configuration.first_steps if self.fits == 0 else self.configuration.refit_steps
-        loss = self._descend(inputs, targets, counts, steps, stream_seed(seed, 0, self.fits, "ensemble/batches"), keep_going)
+        batch_seed = stream_seed(seed, 0, self.fits, "ensemble/batches")
+        loss = self._descend(inputs, targets, counts, steps, batch_seed, keep_going)
         self.fits += 1
         return FitReport(loss, steps, len(transitions), time.perf_counter() - begin)
 
@@ -153,20 +155,24 @@ class Ensemble(DynamicsModel):
         configuration = self.configuration
         decayed = [value for name, value in self.weights.items() if name.startswith("weight")]
         others = [value for name, value in self.weights.items() if not name.startswith("weight")]
-        groups = [{"params": decayed, "weight_decay": configuration.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [
+            {"params": decayed, "weight_decay": configuration.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
         optimiser = torch.optim.AdamW(groups, lr=configuration.learning_rate, fused=True)
         random = torch.Generator().manual_seed(seed)
         batch = min(configuration.batch_size, len(inputs))
         losses: list[Tensor] = []
         ratio = configuration.final_learning_rate / max(configuration.learning_rate, 1e-30)
-        indices = torch.multinomial(counts + 1e-12, batch * steps, replacement=True, generator=random).view(self.members, steps, batch)
+        draws = torch.multinomial(counts + 1e-12, batch * steps, replacement=True, generator=random)
+        indices = draws.view(self.members, steps, batch)
         with torch.enable_grad():
             for step in range(steps):
                 if keep_going is not None and not keep_going():
                     raise FitInterrupted(f"fit interrupted after {step} of {steps} steps")
                 index = indices[:, step]
                 mean, log_variance = self.forward(inputs[index])
-                residual = targets.expand(self.members, -1, -1).gather(1, index.unsqueeze(-1).expand(-1, -1, targets.shape[1])) - mean
+                residual = targets[index] - mean
                 # Chua et al. 2018, A.1: the bounds are pulled together by a small penalty.
                 likelihood = (residual * residual * torch.exp(-log_variance) + log_variance).sum(dim=-1).mean()
                 bounds = 0.01 * (self.weights["log_variance_upper"].sum() - self.weights["log_variance_lower"].sum())

@@ -13,12 +13,14 @@ from mbrl_dynamics.model import Stepper
 class EnsembleStepper(Stepper):
     """Frozen copy of an ensemble for `rows` rows a member.
 
-    Inputs are [state, sin(state), cos(state), action] with zero weights where a variable is not used in that form: a few
-    idle rows cost less than gathering the used ones. Everything is transposed, [members, features, rows]: matrix
+    Inputs are [state, sin(state), cos(state), action] with zero weights where a variable is not used in that form: a
+    few idle rows cost less than gathering the used ones. Everything is transposed, [members, features, rows]: matrix
     products with few outputs are several times faster that way round.
     """
 
-    def __init__(self, encoder: Encoder, normalisation: Normalisation, weights: Mapping[str, Tensor], rows: int) -> None:
+    def __init__(
+        self, encoder: Encoder, normalisation: Normalisation, weights: Mapping[str, Tensor], rows: int
+    ) -> None:
         members = weights["weight_0"].shape[0]
         self._size = size = encoder.state_size
         frozen = {name: value.detach() for name, value in weights.items()}

@@ -29,18 +29,22 @@ class LearnerConfig:
     )
     refit_interval: int = parameter(25, "new transitions after which the model is fitted again", minimum=1)
     first_fit: int = parameter(
-        200, "transitions after which the first fit is made, or at the end of the first episode if that is sooner", minimum=2
+        200,
+        "transitions after which the first fit is made, or at the end of the first episode if that is sooner",
+        minimum=2,
     )
     minimum_transitions: int = parameter(20, "fewer transitions than this are never fitted", minimum=2)
     capacity: int = parameter(50_000, "transitions kept; the oldest give way", minimum=2)
-    error_window: int = parameter(100, "newest transitions that the reported prequential error is the mean of", minimum=1)
+    error_window: int = parameter(100, "newest transitions that the reported prequential error averages", minimum=1)
     fresh_transitions: int = parameter(
-        10, "transitions that came during a fit and suffice to judge its model; with fewer, held-out data judge", minimum=1
+        10, "transitions that came during a fit and suffice to judge it; with fewer, held-out data judge", minimum=1
     )
     last_episode: int = parameter(
-        0, "number of the last episode that is learned from, so that later ones judge a frozen model; 0 = all are", minimum=0
+        0, "number of the last episode that is learned from; later ones judge a frozen model; 0 = all are", minimum=0
     )
-    patience: int = parameter(3, "models in a row that may be rejected before learning starts from new weights", minimum=1)
+    patience: int = parameter(
+        3, "models in a row that may be rejected before learning starts from new weights", minimum=1
+    )
 
 
 @dataclass
@@ -65,8 +69,8 @@ class OnlineLearner:
     "The prequential approach"). When a fit is done, candidate and published model are compared on transitions
     that neither was trained on: those that came during the fit; if there are too few, those since the published model's
     own fit, on which the candidate's error is that of the members that held them out. The candidate is published when
-    its error is not larger. It goes on being trained either way, so a rejected one meets the same question again with more
-    data; after `patience` rejections in a row training starts from new weights. Errors are mean squared, in units
+    its error is not larger. It goes on being trained either way, so a rejected one meets the same question again with
+    more data; after `patience` rejections in a row training starts from new weights. Errors are mean squared, in units
     of the standard deviation of the change of state.
 
     `add`, `begin_fit` and `finish_fit` belong to one thread; `FitJob.run` may be in another.
@@ -96,7 +100,7 @@ class OnlineLearner:
         self._fitting = False
         self._before_fit = (0, False)  # _seen_at_fit and _episode_ended when the fit under way began
         self._scale = np.ones(model.spec.state.size)  # of the change of state, over the newest fit's data
-        self._squared_errors: list[np.ndarray] = []  # published model, newest transitions, each [state_size] in SI units
+        self._squared_errors: list[np.ndarray] = []  # of the published model on new transitions, [state_size], SI units
 
     @property
     def transitions(self) -> int:
@@ -110,7 +114,7 @@ class OnlineLearner:
 
     @property
     def prequential_error(self) -> float:
-        """Mean normalised squared error of the published models on the newest transitions, before training; NaN = none."""
+        """Mean normalised squared error of published models on the newest transitions, before training; NaN = none."""
         if not self._squared_errors:
             return float("nan")
         return float(np.mean(np.array(self._squared_errors) / self._scale**2))

@@ -63,7 +63,8 @@ class Linear(DynamicsModel):
         design = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1).double()
         change = torch.as_tensor(self.encoder.change(transitions))
         targets = (change - normalisation.output_mean) / normalisation.output_scale
-        precision = design.T @ design + self.configuration.prior_precision * torch.eye(design.shape[1], dtype=torch.float64)
+        prior = self.configuration.prior_precision * torch.eye(design.shape[1], dtype=torch.float64)
+        precision = design.T @ design + prior
         factor = torch.linalg.cholesky(precision)
         mean = torch.cholesky_solve(design.T @ targets, factor)
         residual = targets - design @ mean

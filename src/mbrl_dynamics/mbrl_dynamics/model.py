@@ -60,8 +60,8 @@ class Stepper:
     def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the next state, each [members, state_size, rows].
 
-        state [members, state_size, rows], action [members, action_size, rows]. The result may be overwritten by the next
-        call.
+        state [members, state_size, rows], action [members, action_size, rows]. The result may be overwritten by the
+        next call.
         """
         prediction = self._model.predict(state.transpose(1, 2), action.transpose(1, 2))
         return prediction.mean.transpose(1, 2), prediction.variance.sqrt().transpose(1, 2)
@@ -102,14 +102,14 @@ class DynamicsModel(ABC):
         """Restores `state_arrays`. Raises ModelError on a missing array, a wrong shape or a non-finite number."""
 
     def held_out(self, count: int, seed: int) -> np.ndarray:
-        """Which of the first `count` transitions a member was not trained on in a fit with `seed`: bool [members, count].
+        """Which of the first `count` transitions a member does not see in fits with `seed`: bool [members, count].
 
         Errors there are honest although the model as a whole was trained on everything.
         """
         return np.zeros((self.members, count), dtype=bool)
 
     def stepper(self, rows: int) -> Stepper:
-        """A step for `rows` rows a member, at the present weights. Two calls may give the same one: use one at a time."""
+        """A step for `rows` rows a member, at the present weights. Calls may share one: for one rollout at a time."""
         return Stepper(self)
 
     def clone(self) -> "DynamicsModel":
@@ -145,7 +145,8 @@ def check_arrays(arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[
         if name not in arrays:
             raise ModelError(f"{kind} model: array {name!r} is missing; got {', '.join(sorted(arrays)) or 'none'}")
         if arrays[name].shape != shape:
-            raise ModelError(f"{kind} model: array {name!r} has shape {list(arrays[name].shape)}, expected {list(shape)}")
+            got = list(arrays[name].shape)
+            raise ModelError(f"{kind} model: array {name!r} has shape {got}, expected {list(shape)}")
         if not np.isfinite(arrays[name]).all():
             raise ModelError(f"{kind} model: array {name!r} has non-finite numbers")
     unknown = sorted(set(arrays) - set(expected))

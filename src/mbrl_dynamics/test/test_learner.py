@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the learner learns from, when it fits, what it publishes, and how it goes on after a restart."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,8 @@ QUICK = {"hidden_size": 32, "first_steps": 150, "refit_steps": 60}
 
 
 def make_learner(seed=0, kind="ensemble", **config):
-    return OnlineLearner(make_model(kind, QUICK if kind == "ensemble" else {}, SPEC, seed), LearnerConfig(**config), seed)
+    model = make_model(kind, QUICK if kind == "ensemble" else {}, SPEC, seed)
+    return OnlineLearner(model, LearnerConfig(**config), seed)
 
 
 def episode(number, steps, seed=0):
@@ -81,7 +84,7 @@ def test_first_model_is_published_and_its_error_is_measured_before_training():
     by_hand = []
     steps = list(episode(2, 30))
     with torch.no_grad():
-        for before, after in zip(steps[:-1], steps[1:], strict=True):
+        for before, after in pairwise(steps):
             state = torch.as_tensor(before.state[None]).float()
             mean = learner.published.predict(state, torch.as_tensor(after.action[None]).float()).mean.mean(dim=0)[0]
             by_hand.append((mean.numpy() - after.state) ** 2)
@@ -99,7 +102,7 @@ def test_prequential_error_falls_as_it_learns():
         errors.append(learner.prequential_error)
     assert learner.version >= 3
     assert errors[-1] < 0.5 * errors[0]
-    assert np.all(normalised_error(learner.published, sample(200, 3)) < 0.7 * first)
+    assert normalised_error(learner.published, sample(200, 3)).mean() < 0.6 * first.mean()
 
 
 @pytest.mark.parametrize("fresh", [0, 20])

@@ -32,7 +32,12 @@ from mbrl_msgs.msg import TimeStep as TimeStepMessage
 from mbrl_ros.conversions import spec_to_message, time_step_to_message
 from mbrl_ros.qos import LATCHED, STATUS, TIME_STEP_RECORD
 
-QUICK = {"dynamics.hidden_size": 32, "dynamics.first_steps": 150, "dynamics.refit_steps": 60, "learner.refit_interval": 20}
+QUICK = {
+    "dynamics.hidden_size": 32,
+    "dynamics.first_steps": 150,
+    "dynamics.refit_steps": 60,
+    "learner.refit_interval": 20,
+}
 
 
 def learner_arguments(**parameters) -> list[str]:
@@ -70,8 +75,9 @@ class Graph:
         else:
             self.learner = LearnerNode(cli_args=arguments)
             self.executor.add_node(self.learner)
-        self.until(lambda: self._time_step.get_subscription_count() >= 1 and self._spec.get_subscription_count() >= 1, 20.0)
-        self.until(lambda: self.node.count_publishers("learner_status") >= 1)
+        publishers = (self._spec, self._time_step)
+        self.until(lambda: all(item.get_subscription_count() >= 1 for item in publishers), 60.0)
+        self.until(lambda: self.node.count_publishers("learner_status") >= 1, 60.0)
 
     def _on_model(self, message: ModelMessage) -> None:
         self.models.append(message)
@@ -207,7 +213,7 @@ def test_realtime_trains_in_the_background_and_late_subscribers_get_the_model(gr
         waits.append(time.monotonic() - begin)
     assert any(item.training for item in learner.statuses)
     assert np.median(waits) < 0.1
-    learner.until(lambda: len(learner.models) > 0, 20.0)
+    learner.until(lambda: len(learner.models) > 0, 60.0)
     late: list[ModelMessage] = []
     learner.node.create_subscription(ModelMessage, "model", late.append, LATCHED)
     learner.until(lambda: len(late) == 1)
@@ -246,7 +252,7 @@ def test_bad_time_steps_are_refused_and_counted(graph):
     learner.publish(good[1])
     learner.until(lambda: len(learner.statuses) == 2)
     assert learner.statuses[-1].refused == 4 and learner.statuses[-1].transitions == 1
-    expected = {"refused/other_interface": "1", "refused/wrong_shape": "1", "refused/non_finite": "1", "refused/other_layout": "1"}
+    expected = {f"refused/{kind}": "1" for kind in ("other_interface", "wrong_shape", "non_finite", "other_layout")}
     learner.until(lambda: expected.items() <= learner.figures.items())
 
 

@@ -141,7 +141,8 @@ def test_same_generator_seed_gives_the_same_bytes():
     model.fit(sample(100, 1), 0)
     actions = torch.zeros(3, 5, 1)
     first, second, other = (
-        rollout(model, torch.zeros(4), actions, 5, "ts1", torch.Generator().manual_seed(seed)).states for seed in (1, 1, 2)
+        rollout(model, torch.zeros(4), actions, 5, "ts1", torch.Generator().manual_seed(seed)).states
+        for seed in (1, 1, 2)
     )
     assert torch.equal(first, second) and not torch.equal(first, other)
 

@@ -15,8 +15,8 @@ Done = Callable[[BaseException | None], object]
 class BackgroundWorker:
     """Runs tasks one after another in a thread of lower priority.
 
-    What a task's end brings is called by `drain` in the caller's thread; `wake` is called from the worker to say that there
-    is something to drain.
+    What a task's end brings is called by `drain` in the caller's thread; `wake` is called from the worker to say that
+    there is something to drain.
     """
 
     def __init__(self, niceness: int, wake: Callable[[], object]) -> None:
@@ -46,7 +46,7 @@ class BackgroundWorker:
             done(error)
 
     def stop(self, timeout: float = 2.0) -> bool:
-        """Ends the thread after what it is doing; queued tasks are dropped. Returns false when it did not end in time."""
+        """Ends the thread after what it is doing; drops queued tasks. Returns false when it did not end in time."""
         self._stopping.set()
         self._tasks.put(None)
         self._thread.join(timeout)

@@ -22,7 +22,9 @@ class LearnerNodeConfig:
     run_directory: str = parameter(
         "", "folder of the run, checkpoints go to its folder `checkpoints`; empty writes none", read_only=True
     )
-    resume: bool = parameter(True, "go on from the newest checkpoint of the run directory, if there is one", read_only=True)
+    resume: bool = parameter(
+        True, "go on from the newest checkpoint of the run directory, if there is one", read_only=True
+    )
     niceness: int = parameter(
         10, "scheduling priority of the training thread in realtime: 0 normal, 19 lowest", minimum=0, maximum=19,
         read_only=True,

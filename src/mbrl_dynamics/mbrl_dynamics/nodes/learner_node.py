@@ -102,9 +102,8 @@ class LearnerNode(ManagedNode):
         model = make_model(self._kind, {"kind": self._kind, **vars(self._model_config)}, spec, self.settings.seed)
         self.learner = OnlineLearner(model, self._learner_config, self.settings.seed)
         self._resume()
-        self.get_logger().info(
-            f"learning {spec.name!r} with {self._kind!r}: {self.learner.transitions} transitions, model {self.learner.version}"
-        )
+        learned = f"{self.learner.transitions} transitions, model {self.learner.version}"
+        self.get_logger().info(f"learning {spec.name!r} with {self._kind!r}: {learned}")
         early, self._early = self._early, deque(maxlen=EARLY_TIME_STEPS)
         for time_step in early:
             self._on_time_step(time_step)
