@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbrl_core.messages import StepType, TimeStep
 from mbrl_core.specs import Array
@@ -96,8 +97,8 @@ class ReplayBuffer:
         self.state_size = state_size
         self.action_size = action_size
         self.capacity = capacity
-        self._rows = np.zeros((min(1024, capacity), 2 * state_size + action_size))
-        self._keys = np.zeros((len(self._rows), 2), dtype=np.int64)
+        self._rows: Array = np.zeros((min(1024, capacity), 2 * state_size + action_size))
+        self._keys: NDArray[np.int64] = np.zeros((len(self._rows), 2), dtype=np.int64)
         self._next = 0
         self._count = 0
 
