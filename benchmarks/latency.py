@@ -9,24 +9,31 @@ commands go out at ticks, and the figure would be that of the tick.
     round trip  publication of a TimeStep -> reception of a Plan from a process that answers at once
 
 The round trip carries copies of the very messages of the run. It happens in the quiet part of each control period, so
-both run at the same pace, in turn, on the same load, and both wake processes that sleep. A further process, of low
-priority so that it disturbs neither, listens to the time stamps that the graph's own messages carry.
+both run at the same pace, in turn, on the same load, and both wake processes that sleep. A further process
+keeps the graph's own messages, and reads the time stamps that they carry when all is over.
 """
 
 import argparse
+import contextlib
 import csv
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rclpy
 from common import bar, report
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from rclpy.timer import Timer
 
 from mbrl_core.robot_file import load_robot
@@ -42,6 +49,8 @@ PING_TIME_STEP, PING_PLAN = "latency/time_step", "latency/plan"
 # The round trip begins at this fraction of the period after the publication of a time step.
 PHASE = 0.7
 NICENESS_OF_LISTENER = 10
+# Seconds that the listener takes to read what has come.
+DRAIN = 3.0
 PLANNER = {"population_size": 20, "iterations": 1}
 
 
@@ -115,31 +124,52 @@ class Ping(Node):
         super().destroy_node()
 
 
-class Listener(Node):
-    """Takes the graph's own time stamps from its messages: one row a step to the CSV file `path`."""
+class Listener:
+    """Takes the graph's own time stamps from its messages: one row a step to the CSV file `path`.
+
+    It sleeps until the end and reads then what the middleware has kept: Python never wakes up beside the graph.
+    """
 
     def __init__(self, path: str) -> None:
-        super().__init__("latency_listener")
-        os.nice(NICENESS_OF_LISTENER)
         self.path = path
         self.rows: list[dict[str, Any]] = []
         self.solve_times: dict[int, float] = {}
-        self.before: TimeStep | None = None
-        deep = QoSProfile(depth=1000)
-        self.create_subscription(Plan, "plan", self.take_plan, deep)
-        self.create_subscription(TimeStep, "time_step", self.take_time_step, deep)
+        self.time_steps: list[TimeStep] = []
+
+    def run(self, messages: int) -> int:
+        """Listens until SIGINT, for at most so many messages of each topic."""
+        # Before the middleware starts its threads, which inherit it.
+        os.nice(NICENESS_OF_LISTENER)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        node = rclpy.create_node("latency_listener")
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        node.create_subscription(Plan, "plan", self.take_plan, QoSProfile(depth=messages))
+        node.create_subscription(TimeStep, "time_step", self.time_steps.append, QoSProfile(depth=messages))
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+        end = time.monotonic() + DRAIN
+        while time.monotonic() < end:
+            executor.spin_once(timeout_sec=0.1)
+        write(self.path, self.table())
+        node.destroy_node()
+        rclpy.try_shutdown()
+        return 0
 
     def take_plan(self, message: Plan) -> None:
         """Notes how long a plan took to find."""
         self.solve_times[message.answers_step] = message.solve_time
 
-    def take_time_step(self, message: TimeStep) -> None:
-        """A time step names the command that answered the one before it."""
-        before, self.before = self.before, message
-        if before is not None and message.step == before.step + 1 and before.step in self.solve_times:
+    def table(self) -> list[dict[str, Any]]:
+        """One row a step: a time step names the command that answered the one before it."""
+        rows = []
+        for before, message in itertools.pairwise(self.time_steps):
+            if message.step != before.step + 1 or before.step not in self.solve_times:
+                continue
             solve_time = self.solve_times[before.step]
             latency = (message.command_time_ns - before.publish_time_ns) * 1e-9
-            self.rows.append(
+            rows.append(
                 {
                     "step": before.step,
                     "time_ns": before.publish_time_ns,
@@ -147,11 +177,7 @@ class Listener(Node):
                     "solve_ms": 1e3 * solve_time,
                 }
             )
-
-    def destroy_node(self) -> None:
-        """Writes what was measured."""
-        write(self.path, self.rows)
-        super().destroy_node()
+        return rows
 
 
 def write(path: str, rows: list[dict[str, Any]]) -> None:
@@ -181,7 +207,16 @@ def coordinate(steps: int, seed: int, folder: Path) -> list[dict[str, float]]:
         "robot": [executable("mbrl_robot", "robot_node"), "--ros-args", *robot, "-p", "lockstep_pace:=1.0"],
         "planner": [executable("mbrl_planner", "planner_node"), "--ros-args", *planner],
         **{
-            role: [sys.executable, __file__, "--role", role, "--table", str(folder / f"{role}.csv")]
+            role: [
+                sys.executable,
+                __file__,
+                "--role",
+                role,
+                "--table",
+                str(folder / f"{role}.csv"),
+                "--steps",
+                str(steps + WARM_UP),
+            ]
             for role in ("echo", "ping", "listener")
         },
     }
@@ -202,7 +237,7 @@ def coordinate(steps: int, seed: int, folder: Path) -> list[dict[str, float]]:
             process.send_signal(signal.SIGINT)
         for process in processes.values():
             try:
-                process.wait(5.0)
+                process.wait(10.0)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -326,8 +361,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.role:
         period = load_robot(ROBOT_FILE).spec.period
-        roles = {"echo": Echo, "ping": lambda: Ping(options.table, period), "listener": lambda: Listener(options.table)}
-        return run(roles[options.role], arguments=[])
+        if options.role == "listener":
+            return Listener(options.table).run(options.steps)
+        factory = Echo if options.role == "echo" else partial(Ping, options.table, period)
+        return run(factory, arguments=[])
     # A graph of its own: nothing else that runs on the machine may be heard.
     os.environ.setdefault("ROS_DOMAIN_ID", "39")
     rows: list[dict[str, Any]] = []

@@ -23,10 +23,15 @@ class EpisodeRequest:
 
 @dataclass
 class Interval:
-    """What was executed since the last tick."""
+    """What was executed since the last tick.
+
+    `action` [action_size] is the mean over the time between the two samples: for a command that leaves some time after
+    the sample, the one before it has a share.
+    """
 
     decision: Decision
     command_time_ns: int
+    action: Array
     valid: bool = True
 
 
@@ -47,13 +52,13 @@ class Episode:
         if self.end_reason != EndReason.FAULT:
             self.end_reason = reason
 
-    def executed(self, decision: Decision, command_time_ns: int) -> None:
-        """Notes the command of the interval that begins at the current step."""
-        self.interval = Interval(decision, command_time_ns)
+    def executed(self, decision: Decision, command_time_ns: int, action: Array | None = None) -> None:
+        """Notes the command of the interval that begins at the current step; `action` where it acts only in part."""
+        self.interval = Interval(decision, command_time_ns, decision.action if action is None else action)
 
     def interrupted(self, decision: Decision, command_time_ns: int) -> None:
         """Notes a command that cuts the current interval in two: it is no transition any more."""
-        self.interval = Interval(decision, command_time_ns, valid=False)
+        self.interval = Interval(decision, command_time_ns, decision.action, valid=False)
 
     def held(self, steps: int) -> None:
         """The current command was held for `steps` more steps than it was meant for: its row has grown older."""
@@ -86,7 +91,7 @@ class Episode:
             step=self.step,
             step_type=StepType.LAST if last else StepType.MID,
             state=state,
-            action=interval.decision.action,
+            action=interval.action,
             action_valid=interval.valid,
             end_reason=self.end_reason,
             controller=interval.decision.controller,

@@ -59,8 +59,9 @@ class Guard:
         last = self._last if last is None else last
         # The last action lies within the limits, so both bounds can hold at once.
         change = self._slew * max(elapsed, 0.0)
-        within_slew = np.clip(action, last - change, last + change)
-        return np.clip(within_slew, self._lower, self._upper)
+        # np.clip takes several times as long on so few numbers.
+        within_slew = np.minimum(np.maximum(action, last - change), last + change)
+        return np.minimum(np.maximum(within_slew, self._lower), self._upper)
 
     def limit(self, action: Array, elapsed: float) -> GuardedAction:
         """Limits an action that is about to be sent `elapsed` seconds after the last one, and remembers it.

@@ -54,6 +54,11 @@ class StateEstimator:
         return int(statistics.median(self._delays)) if self._delays else 0
 
     @property
+    def arrivals(self) -> int:
+        """Joint states since the last `restart`, as far as they count for the expected delay."""
+        return len(self._delays)
+
+    @property
     def expected_interval_ns(self) -> int:
         """Median time between two joint states, nanoseconds; 0 while unknown."""
         return int(statistics.median(self._intervals)) if self._intervals else 0

@@ -7,7 +7,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
-from mbrl_ros.qos import STATUS
+from mbrl_ros.qos import QUIET_PUBLISHER, STATUS
 from mbrl_ros.steady import now_ns, steady_timer
 
 REFUSAL_LOG_PERIOD_NS = 1_000_000_000
@@ -26,7 +26,9 @@ class Health:
         self._values: dict[str, Any] = {}
         self._level: bytes = DiagnosticStatus.OK
         self._message = "running"
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", STATUS)
+        self._publisher = node.create_publisher(
+            DiagnosticArray, "/diagnostics", STATUS, event_callbacks=QUIET_PUBLISHER
+        )
         self._timer = steady_timer(node, period, self.publish)
 
     @property

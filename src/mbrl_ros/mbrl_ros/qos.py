@@ -2,6 +2,7 @@
 """Quality of service, one profile per role. No profile asks for deadline or liveliness: a default publisher would not
 match, and the age of plans is the test of life."""
 
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 
@@ -22,3 +23,8 @@ COMMAND = _profile(1)
 JOINT_STATES = _profile(5, reliable=False)
 LATCHED = _profile(1, latched=True)
 STATUS = _profile(1000)
+
+# rclpy gives every publisher and subscription two handlers that log incompatible profiles. Each is looked at whenever
+# its process wakes up, and together they cost as much as all the rest; the other side logs the same.
+QUIET_PUBLISHER = PublisherEventCallbacks(use_default_callbacks=False)
+QUIET_SUBSCRIPTION = SubscriptionEventCallbacks(use_default_callbacks=False)

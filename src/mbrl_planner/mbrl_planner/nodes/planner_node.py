@@ -11,7 +11,6 @@ import torch
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
 from mbrl_core.messages import Plan, StepType, TimeStep
-from mbrl_core.specs import RobotSpec
 from mbrl_msgs.msg import ControllerState as ControllerStateMessage
 from mbrl_msgs.msg import Model as ModelMessage
 from mbrl_msgs.msg import Plan as PlanMessage
@@ -32,7 +31,7 @@ from mbrl_ros.conversions import MessageError, plan_to_message, time_step_from_m
 from mbrl_ros.health import Health
 from mbrl_ros.lifecycle import ManagedNode
 from mbrl_ros.process import run
-from mbrl_ros.qos import LATCHED, PLAN, TIME_STEP_CONTROL
+from mbrl_ros.qos import LATCHED, PLAN, QUIET_PUBLISHER, QUIET_SUBSCRIPTION, TIME_STEP_CONTROL
 from mbrl_ros.steady import now_ns, steady_timer
 
 LONGEST_LATENCY = 10.0  # seconds; above it, or below zero, the robot's steady clock is that of another machine
@@ -80,12 +79,17 @@ class PlannerNode(ManagedNode):
         self._pending: Pending | None = None
         self._controller: PredictiveController | None = None
         self._delay = DelayEstimator(1.0)
-        self._plan_publisher = self.create_lifecycle_publisher(PlanMessage, "plan", PLAN)
-        self.create_subscription(RobotSpecMessage, "robot_spec", self._on_spec, LATCHED)
-        self.create_subscription(TaskMessage, "task", self._on_task, LATCHED)
-        self.create_subscription(ModelMessage, "model", self._on_model, LATCHED)
-        self.create_subscription(ControllerStateMessage, "controller_state", self._on_controller_state, LATCHED)
-        self.create_subscription(TimeStepMessage, "time_step", self._on_time_step, TIME_STEP_CONTROL)
+        self._plan_publisher = self.create_lifecycle_publisher(
+            PlanMessage, "plan", PLAN, event_callbacks=QUIET_PUBLISHER
+        )
+        for kind, topic, callback, profile in (
+            (RobotSpecMessage, "robot_spec", self._on_spec, LATCHED),
+            (TaskMessage, "task", self._on_task, LATCHED),
+            (ModelMessage, "model", self._on_model, LATCHED),
+            (ControllerStateMessage, "controller_state", self._on_controller_state, LATCHED),
+            (TimeStepMessage, "time_step", self._on_time_step, TIME_STEP_CONTROL),
+        ):
+            self.create_subscription(kind, topic, callback, profile, event_callbacks=QUIET_SUBSCRIPTION)
         self._report_timer = steady_timer(self, 1.0, self._report)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -122,6 +126,8 @@ class PlannerNode(ManagedNode):
             self._on_task(early_task)
         if early_model is not None:
             self._on_model(early_model)
+        if self._controller is None:
+            self._inputs_changed()
 
     def _on_task(self, message: TaskMessage) -> None:
         try:
@@ -150,18 +156,21 @@ class PlannerNode(ManagedNode):
         if self._controller is None:
             planner = build_planner(self._kind, self._config, inputs.spec, objective, self.settings.seed)
             self._controller = PredictiveController(planner, self.settings.replan)
-            self._warm_up(inputs.spec)
+            self._warm_up()
         else:
             self._controller.planner.objective = objective
         self._answer_pending()
 
-    def _warm_up(self, spec: RobotSpec) -> None:
+    def _warm_up(self) -> None:
         """The first plans of a process take several times as long; in realtime that must not be while the robot
         waits.
         """
         assert self._controller is not None
         if not self._lockstep:
-            self._controller.planner.warm_up()
+            try:
+                self._controller.planner.warm_up()
+            except PlanningError as error:
+                self._health.refuse("invalid_plan", f"warm-up: {error}")
         if self._active:
             self._garbage.begin()
 
@@ -206,7 +215,7 @@ class PlannerNode(ManagedNode):
         self._pending = None
         time_step = pending.time_step
         delay, budget = self._delay_and_budget(time_step)
-        started = time.monotonic()
+        started = pending.received if fresh else time.monotonic()
         deadline = None if budget is None else started + budget
         try:
             reply = self._controller.answer(time_step, delay, deadline)
@@ -216,7 +225,7 @@ class PlannerNode(ManagedNode):
             )
             return
         solve_time = time.monotonic() - started
-        self._publish(reply.plan, reply.start_step, time_step, solve_time)
+        self._publish(reply.plan, reply.start_step, time_step, started)
         if reply.solved:
             self._statistics.add(solve_time, reply.plan.iterations, reply.plan.deadline_missed)
             if fresh and self.settings.replan:
@@ -243,7 +252,7 @@ class PlannerNode(ManagedNode):
             return self.settings.delay_steps
         return 0 if self._lockstep else self._delay.steps
 
-    def _publish(self, plan: Plan, start_step: int, time_step: TimeStep, solve_time: float) -> None:
+    def _publish(self, plan: Plan, start_step: int, time_step: TimeStep, started: float) -> None:
         if self.settings.plan_rows:
             plan = cut_plan(plan, 0, self.settings.plan_rows)
         message = plan_to_message(
@@ -257,8 +266,9 @@ class PlannerNode(ManagedNode):
             producer=self._producer,
             model_version=self._inputs.model_version,
             task_version=self._inputs.task_version,
-            solve_time=solve_time,
         )
+        # From reception to publication: reading the one message and building the other are part of it.
+        message.solve_time = time.monotonic() - started
         self._plan_publisher.publish(message)
 
     def _report(self) -> None:

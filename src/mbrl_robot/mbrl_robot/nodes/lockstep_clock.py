@@ -67,7 +67,13 @@ class LockstepClock(ControlClock):
         # Signals are served between callbacks, so this also bounds how long one has to wait.
         steady_timer(node, WATCH_PERIOD, self._watch)
         if self._synchronise:
-            node.create_subscription(LearnerStatus, "learner_status", self._take_learner_status, qos.STATUS)
+            node.create_subscription(
+                LearnerStatus,
+                "learner_status",
+                self._take_learner_status,
+                qos.STATUS,
+                event_callbacks=qos.QUIET_SUBSCRIPTION,
+            )
 
     @property
     def next_step(self) -> int:

@@ -61,7 +61,9 @@ class MujocoNode(Node):
         self._simulation.reset(generator(0, 0, 0, START_STREAM))
         self._joint_names = [joint.name for joint in self._robot.joints]
         self._health = Health(self)
-        self._joint_states = self.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
+        self._joint_states = self.create_publisher(
+            JointState, "joint_states", qos.JOINT_STATES, event_callbacks=qos.QUIET_PUBLISHER
+        )
         self.create_service(ResetBackend, "reset_backend", self._reset)
         self._diverged = False
         if self._realtime:
@@ -84,7 +86,13 @@ class MujocoNode(Node):
         self._clipped = 0
         self._stamp_ns = self.get_clock().now().nanoseconds
         self._origin_ns = now_ns()
-        self.create_subscription(Float64MultiArray, self._robot.command_topic, self._command, qos.COMMAND)
+        self.create_subscription(
+            Float64MultiArray,
+            self._robot.command_topic,
+            self._command,
+            qos.COMMAND,
+            event_callbacks=qos.QUIET_SUBSCRIPTION,
+        )
         steady_timer(self, self._simulation.timestep, self._tick)
 
     def _tick(self) -> None:
@@ -116,8 +124,10 @@ class MujocoNode(Node):
         lag_ns = target_ns - self._simulated_ns
         if lag_ns > LONGEST_LAG_NS:
             # Catching up would take the time that the next steps need: a process that was stopped would never recover.
-            self._skipped_ns += lag_ns - self._interval_ns
-            self._origin_ns += lag_ns - self._interval_ns
+            # Whole intervals only: samples fall due when the timer fires, and must go on doing so.
+            skipped_ns = (lag_ns // self._interval_ns) * self._interval_ns
+            self._skipped_ns += skipped_ns
+            self._origin_ns += skipped_ns
             target_ns = time_ns - self._origin_ns
             self._health.set("skipped_seconds", self._skipped_ns / 1e9)
             self.get_logger().warning(f"fell {lag_ns / 1e6:.0f} ms behind the clock: skipped them")

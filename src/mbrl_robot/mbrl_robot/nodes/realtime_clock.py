@@ -10,6 +10,8 @@ from rclpy.time import Time
 from rclpy.timer import Timer
 from sensor_msgs.msg import JointState
 
+import numpy as np
+
 from mbrl_core.messages import EndReason
 from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 # A tick comes this fraction of the interval of joint states after their expected arrival: late enough that the newest
 # is there in spite of jitter, early enough that the sample is fresh.
 PHASE_MARGIN = 0.4
-LONGEST_MARGIN_NS = 2_000_000
+LONGEST_MARGIN_NS = 1_000_000
+ARRIVALS_TO_ALIGN = 5
 # An interval whose samples are further than this fraction of a period from one period apart is no transition.
 LARGEST_IRREGULARITY = 0.25
 
@@ -45,13 +48,22 @@ class RealtimeClock(ControlClock):
         self._origin_ns = 0
         self._sample: Sample | None = None
         self._undecided = False
+        # A command leaves some time after the sample: until then the one before it acts, for this share of a period.
+        self._share_before = 0.0
+        self._action_before: Array = np.zeros(node.spec.action.size)
         self._last_command_ns = now_ns()
         self._start: Callable[[], None] | None = None
         self._start_timer: Timer | None = None
         self._offset_timer = steady_timer(node, max(self._offset, 1e-3), self._send_at_offset)
         self._offset_timer.cancel()
         self._tick_timer = steady_timer(node, node.spec.period, self._tick)
-        node.create_subscription(JointState, "joint_states", self._take_joint_states, qos.JOINT_STATES)
+        node.create_subscription(
+            JointState,
+            "joint_states",
+            self._take_joint_states,
+            qos.JOINT_STATES,
+            event_callbacks=qos.QUIET_SUBSCRIPTION,
+        )
 
     @property
     def next_step(self) -> int:
@@ -106,7 +118,9 @@ class RealtimeClock(ControlClock):
         except JointStatesRefused as error:
             self.node.health.refuse(f"joint_states/{error.reason}", str(error))
             return
-        if sample is not None and self._start is not None and self._start_timer is None:
+        # One arrival may be late: the phase is that of several.
+        aligned = self._estimator.arrivals >= ARRIVALS_TO_ALIGN
+        if sample is not None and aligned and self._start is not None and self._start_timer is None:
             self._align(sample)
 
     def _align(self, sample: Sample) -> None:
@@ -176,6 +190,8 @@ class RealtimeClock(ControlClock):
         committed = self.node.control.committed_actions(
             episode.step, sample.state, 0 if last else self.committed_rows, decided=not self._undecided
         )
+        if len(committed):
+            committed = self._as_executed(self._action_before, committed)
         time_step = episode.time_step(sample.state, committed, interval)
         self.node.publish_time_step(time_step, time_ns, sample.stamp_ns, interval)
         if last:
@@ -189,10 +205,28 @@ class RealtimeClock(ControlClock):
 
     def _decide(self, episode: Episode) -> None:
         assert self._sample is not None
+        self._action_before = self.node.control.guard.last
         decision = self.node.control.decide(episode.step, self._sample.state, self.node.spec.period)
         self._last_command_ns = self.node.send(decision)
-        episode.executed(decision, self._last_command_ns)
+        late_ns = self._last_command_ns - self._sampled_ns(self._sample)
+        self._share_before = min(max(late_ns / self.period_ns, 0.0), 1.0)
+        episode.executed(
+            decision, self._last_command_ns, self._as_executed(self._action_before, decision.action[None])[0]
+        )
         self.node.note_decision(decision)
+
+    def _as_executed(self, before: Array, actions: Array) -> Array:
+        """Means between samples of commands [n, action_size] that each come a little after the sample; `before` is the
+        command ahead of the first.
+        """
+        earlier = np.concatenate([before[None], actions[:-1]])
+        return self._share_before * earlier + (1.0 - self._share_before) * actions
+
+    def _sampled_ns(self, sample: Sample) -> int:
+        """Steady time of a sample: its stamp, where the source's clock is ours, else its arrival."""
+        behind_ns = self.node.get_clock().now().nanoseconds - sample.stamp_ns
+        sampled_ns = now_ns() - behind_ns
+        return sampled_ns if 0 <= sample.arrival_ns - sampled_ns <= self.period_ns else sample.arrival_ns
 
     def _state_or_none(self, time_ns: int) -> Array | None:
         sample = self._estimator.latest

@@ -93,13 +93,23 @@ class RobotNode(Node):
         self.episode: Episode | None = None
         self.episode_number = 0
         self._active = (SAFE, "no episode is running")
-        self.time_steps = self.create_publisher(TimeStepMessage, "time_step", qos.TIME_STEP_RECORD)
-        self._commands = self.create_publisher(Float64MultiArray, self.robot.command_topic, qos.COMMAND)
-        self._controller_states = self.create_publisher(ControllerState, "controller_state", qos.LATCHED)
-        self._specs = self.create_publisher(RobotSpecMessage, "robot_spec", qos.LATCHED)
+        self.time_steps = self.create_publisher(
+            TimeStepMessage, "time_step", qos.TIME_STEP_RECORD, event_callbacks=qos.QUIET_PUBLISHER
+        )
+        self._commands = self.create_publisher(
+            Float64MultiArray, self.robot.command_topic, qos.COMMAND, event_callbacks=qos.QUIET_PUBLISHER
+        )
+        self._controller_states = self.create_publisher(
+            ControllerState, "controller_state", qos.LATCHED, event_callbacks=qos.QUIET_PUBLISHER
+        )
+        self._specs = self.create_publisher(
+            RobotSpecMessage, "robot_spec", qos.LATCHED, event_callbacks=qos.QUIET_PUBLISHER
+        )
         self._specs.publish(spec_to_message(self.spec, self.get_clock().now().to_msg()))
         self.publish_controller_state()
-        self.plans = self.create_subscription(PlanMessage, "plan", self._take_plan, qos.PLAN)
+        self.plans = self.create_subscription(
+            PlanMessage, "plan", self._take_plan, qos.PLAN, event_callbacks=qos.QUIET_SUBSCRIPTION
+        )
         self.create_service(SelectController, "select_controller", self._select_controller)
         self.create_service(EndEpisode, "end_episode", self._end_episode)
         self.create_service(Trigger, "reset_emergency_stop", self._reset_emergency_stop)

@@ -132,7 +132,8 @@ class StartSequence:
         if synchronise and LEARNER not in subscribers:
             missing.append(LEARNER)
         if missing:
-            self._missing = f": no node {missing[0]!r} with time_step and plan"
+            seen = ", ".join(sorted(subscribers | publishers)) or "nobody"
+            self._missing = f": no node {missing[0]!r} with time_step and plan; there are {seen}"
         elif node.time_steps.get_subscription_count() < len(subscribers):
             self._missing = ": a subscriber of time_step does not match"
         elif not node.clock.ready_to_reset():
