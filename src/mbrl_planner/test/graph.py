@@ -110,8 +110,11 @@ class Graph:
         while time.monotonic() < end:
             self._executor.spin_once(timeout_sec=0.05)
 
-    def publish_spec(self) -> None:
-        self._spec.publish(spec_to_message(SPEC, STAMP))
+    def publish_spec(self, **changes: Any) -> None:
+        message = spec_to_message(SPEC, STAMP)
+        for name, value in changes.items():
+            setattr(message, name, value)
+        self._spec.publish(message)
 
     def publish_task(self, version: int = 1, **changes: Any) -> None:
         message = task_to_message(make_task("cartpole_tip", version=version), SPEC.interface_hash, STAMP)

@@ -85,16 +85,22 @@ def test_bad_time_steps_and_tasks_are_refused(make_graph: MakeGraph) -> None:
     assert graph.answer(3).task_version == 1
 
 
-def test_an_invalid_plan_is_not_sent(make_graph: MakeGraph) -> None:
-    """A model that is finite but predicts infinities."""
-    graph = make_graph(*LOCKSTEP)
-    ready(graph)
+@pytest.mark.parametrize("mode", ["realtime", "lockstep"])
+def test_an_invalid_plan_is_not_sent(make_graph: MakeGraph, mode: str) -> None:
+    """A model that is finite but predicts infinities, the first one or a later one."""
+    graph = make_graph(*LOCKSTEP, f"mode:={mode}")
+    if mode == "lockstep":
+        ready(graph)
+    else:
+        graph.publish_spec()
+        graph.publish_task()
+        graph.select("planner")
     model = learned_model()
     arrays = {name: value * 1e30 if name == "weight_out" else value for name, value in model.state_arrays().items()}
     model.load_arrays(arrays)
     graph.publish_model(model_message(model, 2))
     graph.step(0, required_model_version=2)
-    graph.until(lambda: graph.refused("invalid_plan") == 1)
+    graph.until(lambda: graph.refused("invalid_plan") >= 1)
     assert graph.plans == []
     graph.publish_model(model_message(learned_model(), 3))
     assert graph.answer(1, required_model_version=3).model_version == 3

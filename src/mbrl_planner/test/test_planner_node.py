@@ -103,6 +103,15 @@ def test_latched_topics_may_come_in_any_order(make_graph: MakeGraph) -> None:
     assert graph.answer(0).model_version == 1
 
 
+def test_new_limits_of_the_same_interface_are_taken_up(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP)
+    ready(graph)
+    graph.answer(0)
+    graph.publish_spec(action_lower=[-0.01], action_upper=[0.01])
+    graph.until(lambda: graph.planner._inputs.spec != SPEC)
+    assert np.abs(graph.answer(1).actions).max() <= 0.01
+
+
 def test_idles_until_it_is_selected(make_graph: MakeGraph) -> None:
     graph = make_graph(*LOCKSTEP)
     ready(graph)

@@ -28,7 +28,7 @@ class PlannerNodeConfig:
         0.0, "seconds after the sample at which the robot sends an interval's action, as in the robot file", minimum=0.0
     )
     deadline_fraction: float = parameter(
-        0.75, "realtime: share of the control period in which a plan has to be found", minimum=0.01, maximum=100.0
+        0.65, "realtime: share of the control period in which a plan has to be found", minimum=0.01, maximum=100.0
     )
     replan: bool = parameter(True, "plan at every step; false plans once an episode and then follows that plan")
     open_loop_horizon: int = parameter(200, "steps of the one plan when replan is false", minimum=1, maximum=2000)
