@@ -3,7 +3,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from ament_index_python.packages import get_package_share_directory
 
-from mbrl_bringup.domains import free_domain
+from mbrl_bringup.domains import reserved_domain
 from mbrl_bringup.launch_runner.runner import LaunchRunner
 from mbrl_bringup.run_files import Run, read_run
 
@@ -50,8 +50,8 @@ def tuning(robot: str) -> dict[str, Any]:
     return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path is not None else {}
 
 
-def execute(request: RunRequest, domain: int | None = None) -> Run:
-    """Runs it to its end and reads the run directory. Raises RunFailed."""
+def execute(request: RunRequest) -> Run:
+    """Runs it to its end, in a ROS domain of its own, and reads the run directory. Raises RunFailed."""
     directory = request.directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
     overrides = directory / "parameters.yaml"
@@ -60,14 +60,15 @@ def execute(request: RunRequest, domain: int | None = None) -> Run:
         content.setdefault(f"/**/{node}", {"ros__parameters": {}})["ros__parameters"] |= values
     overrides.write_text(yaml.safe_dump(content or {"/**": {"ros__parameters": {}}}), encoding="utf-8")
     arguments = {**request.arguments, "run_directory": str(directory), "parameters": str(overrides)}
-    environment = {
-        **os.environ,
-        "ROS_DOMAIN_ID": str(free_domain() if domain is None else domain),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "OMP_NUM_THREADS": "1",
-    }
-    with LaunchRunner(launch_file(), arguments, directory, environment=environment) as runner:
-        status = runner.wait(request.timeout)
+    with reserved_domain() as domain:
+        environment = {
+            **os.environ,
+            "ROS_DOMAIN_ID": str(domain),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "OMP_NUM_THREADS": "1",
+        }
+        with LaunchRunner(launch_file(), arguments, directory, environment=environment) as runner:
+            status = runner.wait(request.timeout)
     if status is None:
         raise RunFailed(f"{directory}: not finished after {request.timeout:g} s; see launch.log there")
     if status != 0:
@@ -75,19 +76,14 @@ def execute(request: RunRequest, domain: int | None = None) -> Run:
     return read_run(directory)
 
 
-def execute_all(
-    requests: Sequence[RunRequest], workers: int = 2, progress: Callable[[int, RunRequest, Run], None] | None = None
-) -> list[Run]:
-    """Runs all, `workers` at a time, each in a ROS domain of its own. Raises RunFailed at the first that fails."""
+def execute_all(requests: Sequence[RunRequest], workers: int = 2) -> list[Run]:
+    """Runs all, `workers` at a time, and prints the returns of each. Raises RunFailed when one has failed."""
     started = time.monotonic()
 
     def one(index: int) -> Run:
         run = execute(requests[index])
-        if progress is not None:
-            progress(index, requests[index], run)
-        else:
-            returns = " ".join(f"{value:.1f}" for value in run.returns())
-            print(f"{run.directory.name}: {returns} ({time.monotonic() - started:.0f} s)", flush=True)
+        returns = " ".join(f"{value:.1f}" for value in run.returns())
+        print(f"{run.directory.name}: {returns} ({time.monotonic() - started:.0f} s)", flush=True)
         return run
 
     with ThreadPoolExecutor(workers) as pool:

@@ -18,7 +18,7 @@ from rclpy.signals import SignalHandlerOptions
 from mbrl_bringup import plots, summary
 from mbrl_bringup.animation import animate
 from mbrl_bringup.batch import launch_file, tuning_file
-from mbrl_bringup.domains import free_domain
+from mbrl_bringup.domains import reserved_domain
 from mbrl_bringup.launch_runner.runner import LaunchRunner
 from mbrl_bringup.launch_runner.source import LaunchFileError
 from mbrl_bringup.results import print_result
@@ -31,9 +31,17 @@ SIGNAL_STATUS = 128
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the demonstration. Returns the exit status: 0 when all of its criteria hold."""
-    options = _parse(arguments)
     started = time.monotonic()
-    domain = os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
+    options = _parse(arguments)
+    if os.environ.get("ROS_DOMAIN_ID"):
+        return _demonstrate(options, started)
+    with reserved_domain() as domain:
+        os.environ["ROS_DOMAIN_ID"] = str(domain)
+        return _demonstrate(options, started)
+
+
+def _demonstrate(options: argparse.Namespace, started: float) -> int:
+    domain = os.environ["ROS_DOMAIN_ID"]
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{options.robot}"
     directory = Path(options.run_directory or Path("runs") / name).absolute()

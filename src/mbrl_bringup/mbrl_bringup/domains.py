@@ -1,23 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS domains that nobody on this machine uses."""
+"""ROS domains that nobody on this machine uses: two robots in one domain would hear each other's plans."""
 
+import contextlib
+import fcntl
+import os
 import random
 import socket
-import threading
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
-_LOCK = threading.Lock()
-_GIVEN: set[int] = set()
+# People choose small numbers by hand; above 101 the ports of DDS overlap with those that Linux gives to everybody.
+CANDIDATES = range(70, 102)
 
 
-def free_domain() -> int:
-    """A domain among 1 to 100 in which nobody seems to be, never the same one twice while others are left."""
-    with _LOCK:
-        candidates = random.SystemRandom().sample(range(1, 101), 100)
-        found = next((domain for domain in candidates if domain not in _GIVEN and _is_free(domain)), candidates[0])
-        _GIVEN.add(found)
-        if len(_GIVEN) > 90:
-            _GIVEN.clear()
-        return found
+@contextlib.contextmanager
+def reserved_domain() -> Iterator[int]:
+    """A domain that nobody seems to be in, kept from others who ask like this until the context ends.
+
+    Raises RuntimeError when all are taken.
+    """
+    for domain in random.SystemRandom().sample(CANDIDATES, len(CANDIDATES)):
+        lock = _lock(domain)
+        if lock is None:
+            continue
+        try:
+            if _is_free(domain):
+                yield domain
+                return
+        finally:
+            os.close(lock)
+    raise RuntimeError(f"no free ROS domain among {CANDIDATES.start} to {CANDIDATES.stop - 1}; set ROS_DOMAIN_ID")
+
+
+def _lock(domain: int) -> int | None:
+    """Descriptor of a locked file; the lock ends with it. None when somebody else holds it."""
+    path = Path(tempfile.gettempdir()) / f"mbrl_domain_{domain}_{os.getuid()}.lock"
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _is_free(domain: int) -> bool:

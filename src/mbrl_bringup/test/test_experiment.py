@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Experiments without ROS: which trials, which goals, what they are worth, what is written."""
 
+import contextlib
 import dataclasses
 import json
 import math
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from ament_index_python.packages import get_package_share_directory
 
 from mbrl_bringup import plots, run_files, summary, view
 from mbrl_bringup.animation import ANIMATION, animate
+from mbrl_bringup.domains import CANDIDATES, reserved_domain
 from mbrl_bringup.experiment import (
     ExperimentConfig,
     LearnerFigures,
@@ -206,3 +209,16 @@ def test_nodes_and_tools_do_not_import_torch() -> None:
     modules += ", mbrl_policy.nodes.explore_node, mbrl_policy.nodes.recorder_node"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_reserved_domains_differ_and_come_back() -> None:
+    with contextlib.ExitStack() as stack:
+        domains = [stack.enter_context(reserved_domain()) for _ in range(5)]
+        assert len(set(domains)) == 5 and set(domains) <= set(CANDIDATES)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as participant:
+            taken = next(domain for domain in CANDIDATES if domain not in domains)
+            participant.bind(("", 7400 + 250 * taken + 10))
+            others = [stack.enter_context(reserved_domain()) for _ in range(15)]
+        assert taken not in others and not set(others) & set(domains)
+    with contextlib.ExitStack() as stack:
+        assert len({stack.enter_context(reserved_domain()) for _ in range(15)}) == 15

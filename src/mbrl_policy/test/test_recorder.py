@@ -30,7 +30,7 @@ control: {period: 0.02}
 joints: [{name: x, kind: linear}]
 actions: [{joint: x, limits: [-1.0, 1.0], scale: 2.0}]
 """
-DOMAIN = 60 + os.getpid() % 5
+DOMAIN = 60 + os.getpid() % 10
 
 
 class Robot:
