@@ -34,6 +34,7 @@ from mbrl_ros.process import run
 from mbrl_ros.qos import LATCHED, PLAN, QUIET_PUBLISHER, QUIET_SUBSCRIPTION, TIME_STEP_CONTROL
 from mbrl_ros.steady import now_ns, steady_timer
 
+FIRST_FRACTION = 0.5  # of the period, for the first plan of an episode: the robot waits for it a little longer
 LONGEST_LATENCY = 10.0  # seconds; above it, or below zero, the robot's steady clock is that of another machine
 
 
@@ -239,6 +240,9 @@ class PlannerNode(ManagedNode):
         if self._lockstep:
             return delay, None
         period = self._controller.planner.spec.period
+        if time_step.step_type == StepType.FIRST and self._controller.replan and self.settings.delay_steps < 0:
+            # The robot waits for the first action of an episode, though not for the whole interval.
+            return 0, FIRST_FRACTION * period
         if self._controller.replan or not self._controller.needs_solve(time_step):
             return delay, self.settings.deadline_fraction * period
         # The one plan of an open-loop episode is long: it starts as late as it takes to find it.

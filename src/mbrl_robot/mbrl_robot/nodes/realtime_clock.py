@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PHASE_MARGIN = 0.4
 LONGEST_MARGIN_NS = 1_000_000
 ARRIVALS_TO_ALIGN = 5
+# Share of a period that the first action of an episode is waited for: no earlier plan can have a row for it.
+FIRST_WAIT = 0.75
 # An interval whose samples are further than this fraction of a period from one period apart is no transition.
 LARGEST_IRREGULARITY = 0.25
 
@@ -97,7 +99,13 @@ class RealtimeClock(ControlClock):
             self.node.episode.request_end(reason)
 
     def plan_taken(self) -> None:
-        """The next tick will see it."""
+        """The next tick will see it; only the first action of an episode is waited for."""
+        episode = self.node.episode
+        if episode is None or not self._undecided or episode.interval is not None:
+            return
+        executor = self.node.control.executor
+        if executor.answered(executor.selected, episode.step):
+            self._send_at_offset()
 
     def emergency_stop(self) -> None:
         """Sends the safe action at once; LAST comes at the next tick."""
@@ -179,11 +187,13 @@ class RealtimeClock(ControlClock):
         sample, interval = self._sample, episode.interval
         assert sample is not None
         last = episode.end_reason != EndReason.NOT_ENDED
-        self._undecided = not last and self._offset > 0.0
+        wait = max(self._offset, FIRST_WAIT * self.node.spec.period) if interval is None else self._offset
+        self._undecided = not last and wait > 0.0
         if last:
             decision = self.node.control.safe(self._state_or_none(time_ns), self.node.spec.period)
             self._last_command_ns = self.node.send(decision)
         elif self._undecided:
+            self._offset_timer.timer_period_ns = round(wait * 1e9)
             self._offset_timer.reset()
         else:
             self._decide(episode)
