@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from mbrl_core.config import parameter
 from mbrl_core.dataset import ReplayBuffer, Transition, TransitionAssembler, Transitions
 from mbrl_core.messages import StepType, TimeStep
 from mbrl_dynamics.encoding import Encoder, safe_scale
 from mbrl_dynamics.model import DynamicsModel, FitReport, KeepGoing
+from mbrl_dynamics.prequential import FROZEN, PrequentialRecord
 
 SCHEDULES = ("steps", "episode", "once", "never")
 
@@ -35,9 +35,8 @@ class LearnerConfig:
     )
     minimum_transitions: int = parameter(20, "fewer transitions than this are never fitted", minimum=2)
     capacity: int = parameter(50_000, "transitions kept; the oldest give way", minimum=2)
-    error_window: int = parameter(100, "newest transitions that the reported prequential error averages", minimum=1)
-    fresh_transitions: int = parameter(
-        10, "transitions that came during a fit and suffice to judge it; with fewer, held-out data judge", minimum=1
+    error_window: int = parameter(
+        100, "newest transitions that the prequential error is of, and that judge a new model", minimum=1
     )
     last_episode: int = parameter(
         0, "number of the last episode that is learned from; later ones judge a frozen model; 0 = all are", minimum=0
@@ -65,13 +64,11 @@ class FitJob:
 class OnlineLearner:
     """Collects transitions, fits a candidate, and publishes it when it predicts what it has not seen better.
 
-    Each transition is predicted by the published model when it comes, before anything is trained on it (Dawid 1984,
-    "The prequential approach"). When a fit is done, candidate and published model are compared on transitions
-    that neither was trained on: those that came during the fit; if there are too few, those since the published model's
-    own fit, on which the candidate's error is that of the members that held them out. The candidate is published when
-    its error is not larger. It goes on being trained either way, so a rejected one meets the same question again with
-    more data; after `patience` rejections in a row training starts from new weights. Errors are mean squared, in units
-    of the standard deviation of the change of state.
+    Each transition is predicted by the published model when it comes, before anything is trained on it: that is the
+    prequential error. A candidate is published when its error on the newest transitions is not larger, of which only
+    what it was not trained on counts: transitions that came during the fit, and for each member those that it held out.
+    It goes on being trained either way, so a rejected one meets the same question again with more data; after
+    `patience` rejections in a row training starts from new weights.
 
     `add`, `begin_fit` and `finish_fit` belong to one thread; `FitJob.run` may be in another.
     """
@@ -86,7 +83,7 @@ class OnlineLearner:
         self.rejected_in_row = 0
         self.rejected = 0
         self.candidate_error = float("nan")
-        self.published_error = float("nan")
+        self.recorded_error = float("nan")
         self._fresh_model = model.clone()
         self._candidate = model.clone()
         self._encoder = Encoder(model.spec)
@@ -94,13 +91,12 @@ class OnlineLearner:
         self._buffer = ReplayBuffer(model.spec.state.size, model.spec.action.size, config.capacity)
         self._seen = 0  # transitions ever
         self._seen_at_fit = 0  # of which the newest fit began with
-        self._seen_at_publication = 0  # of which the published model was trained on
         self._ended_episode = 0
         self._episode_ended = False
         self._fitting = False
         self._before_fit = (0, False)  # _seen_at_fit and _episode_ended when the fit under way began
         self._scale = np.ones(model.spec.state.size)  # of the change of state, over the newest fit's data
-        self._squared_errors: list[np.ndarray] = []  # of the published model on new transitions, [state_size], SI units
+        self._record = PrequentialRecord(self._encoder, config.error_window)
 
     @property
     def transitions(self) -> int:
@@ -115,18 +111,16 @@ class OnlineLearner:
     @property
     def prequential_error(self) -> float:
         """Mean normalised squared error of published models on the newest transitions, before training; NaN = none."""
-        if not self._squared_errors:
-            return float("nan")
-        return float(np.mean(np.array(self._squared_errors) / self._scale**2))
+        return self._record.error(self._scale)
 
     def add(self, time_step: TimeStep) -> Transition | None:
         """Takes the next time step; returns the transition that it completes, if it does."""
         transition = self._assembler.add(time_step)
         if transition is not None:
+            frozen = 0 < self.config.last_episode < time_step.episode
             if self.version > 0:
-                self._squared_errors.append(self._squared_error(transition))
-                del self._squared_errors[: -self.config.error_window]
-            if 0 < self.config.last_episode < time_step.episode:
+                self._record.add(transition, FROZEN if frozen else self._seen, self.published)
+            if frozen:
                 return transition
             self._buffer.add(transition)
             self._seen += 1
@@ -175,7 +169,6 @@ class OnlineLearner:
         self.rejected_in_row = 0
         self.published = candidate.clone()
         self.version += 1
-        self._seen_at_publication = self._seen_at_fit
         return True
 
     def abandon_fit(self) -> None:
@@ -190,23 +183,11 @@ class OnlineLearner:
         return self.finish_fit(job)
 
     def _is_better(self, candidate: DynamicsModel, job: FitJob) -> bool:
-        scale = self._scale
-        fresh = self._seen - self._seen_at_fit
-        if fresh >= self.config.fresh_transitions:
-            newest = self._newest(fresh)
-            candidate_errors = self._member_errors(candidate, newest, scale)
-            published_errors = self._member_errors(self.published, newest, scale)
-        else:
-            count = max(1, min(self._seen_at_fit - self._seen_at_publication, len(job.transitions)))
-            newest = job.transitions.select(np.arange(len(job.transitions))[-count:])
-            held_out = candidate.held_out(len(job.transitions), job.seed)[:, -count:]
-            candidate_errors = self._member_errors(candidate, newest, scale)
-            published_errors = self._member_errors(self.published, newest, scale)
-            if held_out.any():
-                # The same members and transitions for both: nothing but the models differs.
-                candidate_errors, published_errors = candidate_errors[held_out], published_errors[held_out]
-        self.candidate_error, self.published_error = float(candidate_errors.mean()), float(published_errors.mean())
-        if self.candidate_error <= self.published_error:
+        count = len(job.transitions)
+        numbers = range(self._seen_at_fit - count, self._seen_at_fit)
+        errors = self._record.compare(candidate, candidate.held_out(count, job.seed), numbers, self._scale)
+        self.candidate_error, self.recorded_error = errors
+        if not self.candidate_error > self.recorded_error:
             return True
         self._reject(self.candidate_error)
         if self.rejected_in_row >= self.config.patience:
@@ -222,32 +203,9 @@ class OnlineLearner:
         self._candidate = self._fresh_model.clone()
         self.rejected_in_row = 0
 
-    def _newest(self, count: int) -> Transitions:
-        everything = self._buffer.transitions()
-        return everything.select(np.arange(len(everything))[-count:])
-
     def _change_scale(self, transitions: Transitions) -> np.ndarray:
         """Standard deviation [state_size] of the change of state."""
         return safe_scale(self._encoder.change(transitions).std(axis=0))
-
-    def _squared_error(self, transition: Transition) -> np.ndarray:
-        """Squared error [state_size] of the published model's mean."""
-        with torch.no_grad():
-            state = torch.as_tensor(transition.state[None], dtype=torch.float32)
-            action = torch.as_tensor(transition.action[None], dtype=torch.float32)
-            mean = self.published.predict(state, action).mean.mean(dim=0)[0].numpy()
-        difference = self._encoder.difference(mean, transition.next_state)
-        return np.asarray(difference * difference)
-
-    def _member_errors(self, model: DynamicsModel, transitions: Transitions, scale: np.ndarray) -> np.ndarray:
-        """Mean normalised squared error [members, n] of each member."""
-        with torch.no_grad():
-            state = torch.as_tensor(transitions.state, dtype=torch.float32)
-            action = torch.as_tensor(transitions.action, dtype=torch.float32)
-            mean = model.predict(state, action).mean.numpy()
-        difference = self._encoder.difference(mean, transitions.next_state) / scale
-        errors = np.mean(difference * difference, axis=-1)
-        return np.nan_to_num(errors, nan=np.inf)
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """Everything that resuming needs: published model, candidate, data. See `information` for the rest.
@@ -259,8 +217,8 @@ class OnlineLearner:
         arrays = {f"published/{name}": value for name, value in self.published.state_arrays().items()}
         arrays |= {f"candidate/{name}": value for name, value in candidate.state_arrays().items()}
         arrays |= {f"data/{name}": getattr(data, name) for name in ("state", "action", "next_state", "episode", "step")}
+        arrays |= {f"record/{name}": value for name, value in self._record.arrays().items()}
         arrays["scale"] = self._scale
-        arrays["errors"] = np.array(self._squared_errors).reshape(-1, self.published.spec.state.size)
         return arrays
 
     def information(self) -> dict[str, Any]:
@@ -274,7 +232,7 @@ class OnlineLearner:
             "ended_episode": self._ended_episode,
             "episode_ended": episode_ended,
             "rejected_in_row": self.rejected_in_row,
-            "seen": [self._seen, seen_at_fit, self._seen_at_publication],
+            "seen": [self._seen, seen_at_fit],
         }
 
     def load(self, arrays: Mapping[str, np.ndarray], information: Mapping[str, Any]) -> None:
@@ -288,7 +246,7 @@ class OnlineLearner:
             raise ValueError(
                 f"checkpoint: model {information.get('model')}, expected {self.published.configuration_mapping()}"
             )
-        groups: dict[str, dict[str, np.ndarray]] = {"published": {}, "candidate": {}, "data": {}}
+        groups: dict[str, dict[str, np.ndarray]] = {"published": {}, "candidate": {}, "data": {}, "record": {}}
         for name, value in arrays.items():
             group, _, rest = name.partition("/")
             if group in groups:
@@ -297,10 +255,10 @@ class OnlineLearner:
         self._candidate.load_arrays(groups["candidate"])
         self._buffer.extend(Transitions(**groups["data"]))
         self._scale = arrays["scale"]
-        self._squared_errors = list(arrays["errors"])
+        self._record.load(groups["record"])
         self.version = int(information["version"])
         self.trained_through_episode = int(information["trained_through_episode"])
         self._ended_episode = int(information["ended_episode"])
         self._episode_ended = bool(information["episode_ended"])
         self.rejected_in_row = int(information["rejected_in_row"])
-        self._seen, self._seen_at_fit, self._seen_at_publication = (int(value) for value in information["seen"])
+        self._seen, self._seen_at_fit = (int(value) for value in information["seen"])

@@ -118,7 +118,7 @@ def test_a_worse_candidate_is_not_published(fresh):
     feed(learner, 3, fresh, fit=False)
     assert not learner.finish_fit(job)
     assert learner.version == 1 and learner.rejected == 1
-    assert learner.candidate_error > learner.published_error
+    assert learner.candidate_error > learner.recorded_error
     assert encode_arrays(learner.published.state_arrays()) == before
 
 
@@ -132,7 +132,7 @@ def test_a_better_candidate_is_published_after_a_rejected_one():
     assert not learner.finish_fit(job)
     feed(learner, 3, 20)
     assert learner.version == 2
-    assert learner.candidate_error <= learner.published_error
+    assert learner.candidate_error <= learner.recorded_error
 
 
 def test_a_bad_published_model_is_replaced():
@@ -157,7 +157,7 @@ def test_a_candidate_with_non_finite_weights_is_dropped():
     with torch.no_grad():
         job.model.weights["bias_out"][0, 0, 0] = float("nan")
     assert not learner.finish_fit(job)
-    feed(learner, 3, 60)
+    feed(learner, 3, 20)
     assert learner.version == 2
     assert all(np.isfinite(value).all() for value in learner.published.state_arrays().values())
 
