@@ -13,6 +13,11 @@ from mbrl_bringup.batch import RunRequest, execute_all
 from mbrl_bringup.run_files import Run
 
 RESAMPLES = 10_000
+# Nothing is timed here: a machine that is busy or asleep for minutes makes a run late, not wrong.
+PATIENT = {
+    "robot": {"lockstep_timeout": 900.0, "start_timeout": 900.0},
+    "experiment": {"ready_timeout": 900.0, "stall_timeout": 900.0, "fit_timeout": 900.0},
+}
 
 
 def arguments(description: str, seeds: int) -> argparse.Namespace:
@@ -42,7 +47,10 @@ def run_seeds(
             RunRequest(
                 folder / f"{robot}_seed_{seed}",
                 {**common, "robot": robot, "trials": str(trials), "seed": str(seed)},
-                parameters or {},
+                {
+                    node: {**PATIENT.get(node, {}), **(parameters or {}).get(node, {})}
+                    for node in {*PATIENT, *(parameters or {})}
+                },
                 timeout=1500.0,
             )
             for seed in range(options.first_seed, options.first_seed + options.seeds)

@@ -51,6 +51,7 @@ class ExperimentConfig:
         ("learner",), "Nodes that must hear time_step before the first trial, beside the controllers"
     )
     ready_timeout: float = parameter(60.0, "Seconds to wait for nodes and for the start of an episode", minimum=0.1)
+    stall_timeout: float = parameter(120.0, "Seconds without a time step after which a trial has failed", minimum=0.1)
     fit_timeout: float = parameter(300.0, "Seconds to wait for the learner between trials", minimum=0.1)
 
 
