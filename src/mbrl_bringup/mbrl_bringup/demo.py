@@ -44,7 +44,7 @@ def _demonstrate(options: argparse.Namespace, started: float) -> int:
     domain = os.environ["ROS_DOMAIN_ID"]
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{options.robot}"
-    directory = Path(options.run_directory or Path("runs") / name).absolute()
+    directory = Path(options.run_directory or Path(os.environ.get("MBRL_ROOT", ".")) / "runs" / name).absolute()
     launch_arguments = {
         "robot": options.robot,
         "mode": "realtime",
