@@ -19,9 +19,11 @@ setup(
     maintainer_email="maintainers@mbrl.invalid",
     description="The robot's control clock and its backends.",
     license="Apache-2.0",
-    entry_points={"console_scripts": [
+    entry_points={
+        "console_scripts": [
             "mujoco_node = mbrl_robot.nodes.mujoco_node:main",
             "robot_node = mbrl_robot.nodes.robot_node:main",
             "command_splitter_node = mbrl_robot.nodes.command_splitter_node:main",
-        ]},
+        ]
+    },
 )

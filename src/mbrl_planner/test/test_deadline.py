@@ -107,6 +107,9 @@ def test_delay_follows_the_upper_quantile_without_flicker() -> None:
     assert delay.steps == 1
     for _ in range(5):
         delay.add(0.05)
+    assert delay.steps == 1  # one late plan in ten is no reason to plan for later
+    for _ in range(10):
+        delay.add(0.05)
     assert delay.steps == 2
     for _ in range(60):
         delay.add(0.0385)  # would fit into one period, but only just

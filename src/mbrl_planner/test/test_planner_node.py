@@ -152,7 +152,8 @@ def test_realtime_keeps_its_deadline_and_measures_its_delay(make_graph: MakeGrap
     for step in range(5):
         plan = graph.answer(step)
         assert 1 <= plan.iterations < 1000
-        assert plan.start_step > step
+        # The robot waits for the first action of an episode only.
+        assert plan.start_step == 0 if step == 0 else plan.start_step > step
     graph.until(lambda: int(graph.figures.get("plans", 0)) == 5)
     assert float(graph.figures["solve_time_p50_s"]) > 0.0
     assert float(graph.figures["model_age_s"]) > 0.0

@@ -52,18 +52,27 @@ def test_episode(running: Graph) -> None:
     assert steps[-1].end_reason == TimeStep.TIME_LIMIT and steps[-1].step >= 40
     assert {message.required_task_version for message in steps} == {7}
     served = [message for message in steps if message.controller == "planner"]
+    rows: dict[int, float] = {}
+    shares: list[float] = []
     assert len(served) > 10
     for message in served:
         assert not message.fallback and message.row_age <= 3
         interval = message.step - 1
         plan = plans[message.episode, interval - message.row_age]
-        assert message.action[0] == plan.actions[interval - plan.start_step]
+        rows[message.step] = plan.actions[interval - plan.start_step]
+        # The mean between two samples: the command before has the share of the time until this one was sent.
+        before = rows.get(interval)
+        if before is not None:
+            assert min(before, rows[message.step]) <= message.action[0] <= max(before, rows[message.step])
+            if before != rows[message.step]:
+                shares.append((message.action[0] - rows[message.step]) / (before - rows[message.step]))
+    assert 0.0 <= float(np.median(shares)) < 0.5
     for before, after in pairwise(steps):
         assert before.sample_time_ns <= after.command_time_ns <= after.publish_time_ns
         time_step_from_message(after, running.spec)
     committed = {message.step: message.committed_actions for message in steps}
     for before, after in pairwise(steps):
-        if after.step == before.step + 1:
+        if after.step == before.step + 1 and before.step > 0:
             # Sent at the tick, before the time step was published: it can not change any more.
             assert after.action[0] == committed[before.step][0]
     running.wait(lambda: running.controller_states[-1].active == "safe")

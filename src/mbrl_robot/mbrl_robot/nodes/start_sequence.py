@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 POLL_PERIOD = 0.02
 LEARNER = "learner"
 
+# A server may answer before it has discovered the client's reader, and the answer is lost. Resetting twice with the same
+# request gives the same state.
+ANSWER_TIMEOUT = 2.0  # s
+
 
 class Phase(Enum):
     """Phases of a start, in order. Others are waited for before the reset, so that the robot does not wait, moving."""
@@ -44,6 +48,7 @@ class StartSequence:
         self._phase = Phase.ENDING
         self._entered_ns = 0
         self._reset_call: Future | None = None
+        self._called_ns = 0
         self._missing = ""
         self._client = node.create_client(ResetBackend, "reset_backend")
         self._timer = steady_timer(node, POLL_PERIOD, self._poll)
@@ -144,13 +149,14 @@ class StartSequence:
             self._reset()
 
     def _reset(self) -> None:
-        if self._reset_call is not None:
+        if self._reset_call is not None and now_ns() - self._called_ns < ANSWER_TIMEOUT * 1e9:
             return
         self._missing = ": no backend serves reset_backend"
         if not self._client.service_is_ready():
             return
         assert self._goal is not None
         request = self._goal.request
+        self._called_ns = now_ns()
         self._reset_call = self._client.call_async(
             ResetBackend.Request(
                 episode=self._node.episode_number + 1,
