@@ -59,6 +59,8 @@ def render(run: Run, robot: Robot) -> list[Any]:
     if robot.mjcf is None:
         raise ValueError(f"robot {robot.spec.name!r} has no MJCF to render from")
     model = mujoco.MjModel.from_xml_path(str(robot.mjcf))
+    # Mesa's software renderer is alone with the frames: what costs most there is left out.
+    model.vis.quality.offsamples = 0
     data = mujoco.MjData(model)
     addresses = [model.jnt_qposadr[model.joint(joint.name).id] for joint in robot.joints]
     chosen = [run.metrics[0], run.metrics[-1]]
@@ -66,6 +68,8 @@ def render(run: Run, robot: Robot) -> list[Any]:
     trajectories = [run.states(row["trial"])[::every] for row in chosen]
     frames = []
     with mujoco.Renderer(model, HEIGHT, WIDTH) as renderer:
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         for index in range(max(len(states) for states in trajectories)):
             frame = Image.new("RGB", (2 * WIDTH, HEIGHT))
             draw = ImageDraw.Draw(frame)

@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import math
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ament_index_python.packages import get_package_share_directory
+from rich.console import Console
 
 from mbrl_bringup import plots, run_files, summary, view
 from mbrl_bringup.animation import ANIMATION, animate
@@ -31,6 +33,7 @@ from mbrl_core.config import ConfigurationError, load_preset
 from mbrl_core.messages import EndReason, StepType, TimeStep
 from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import make_task
+from mbrl_msgs.msg import ExperimentStatus, LearnerStatus
 
 CONFIG = Path(get_package_share_directory("mbrl_bringup")) / "config"
 ROBOT = load_robot(CONFIG / "robots" / "pendulum.yaml")
@@ -222,3 +225,17 @@ def test_reserved_domains_differ_and_come_back() -> None:
         assert taken not in others and not set(others) & set(domains)
     with contextlib.ExitStack() as stack:
         assert len({stack.enter_context(reserved_domain()) for _ in range(15)}) == 15
+
+
+def test_live_view_shows_the_figures() -> None:
+    status = ExperimentStatus(phase="running", message="trial 2, episode 3", trial=2, trials=5, steps_per_trial=200)
+    status.trial_return, status.returns, status.learned = 81.3, [-4.0, 120.5], [False, True]
+    state = view.ViewState(status=status, learner=LearnerStatus(model_version=5, prequential_error=0.0034), step=120)
+    state.ticks, state.fallback_ticks, state.missed_deadlines = 500, 1, 7
+    state.sample_times.extend(0.04 * index for index in range(50))
+    state.solve_times.extend([0.02] * 50)
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(view.render(state, "title", ["[robot] a note"]))
+    text = " ".join(console.export_text().split())
+    for shown in ("2 of 4", "120 / 200", "81.3", "0.0034", "25.00 Hz", "20.0 / 20.0 ms", "1 of 500", "120.5", "a note"):
+        assert shown in text, shown
