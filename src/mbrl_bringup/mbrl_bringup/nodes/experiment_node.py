@@ -53,6 +53,7 @@ class ExperimentNode(Node):
         self._spec = self._robot.spec
         self._preset = load_task(self._config, self._robot.task, self._spec)
         self._trials = make_trials(self._config)
+        self._listeners = set(self._config.wait_for) | ({"recorder"} if self._config.record else set())
         self._steps_per_trial = self._config.episode_steps or self._robot.episode_steps
         self._directory = self._make_directory()
         # Who ends a run by a signal wants it to end: only a failure is one.
@@ -121,8 +122,7 @@ class ExperimentNode(Node):
         infos = self.get_subscriptions_info_by_topic("time_step")
         present = {info.node_name for info in infos if info.node_namespace == self.get_namespace()}
         controllers = {trial.controller for trial in self._trials}
-        recorder = {"recorder"} if self._config.record else set()
-        missing = sorted((controllers | recorder | set(self._config.wait_for)) - present)
+        missing = sorted((controllers | self._listeners) - present)
         if not missing and self._start_episode.server_is_ready():
             self._begin_trial()
         elif self._seconds_in_phase > self._config.ready_timeout:
@@ -145,6 +145,8 @@ class ExperimentNode(Node):
             required_task_version=self._task.version,
             required_model_version=self._learner.model_version if trial.learned else 0,
             required_controllers=[trial.controller],
+            # What this node has discovered, robot_node need not have: only it knows whom it reaches.
+            required_subscribers=sorted(self._listeners),
         )
         self._start_episode.send_goal_async(goal).add_done_callback(self._on_goal_answer)
 

@@ -133,6 +133,7 @@ class StartSequence:
         subscribers = {info.node_name for info in node.get_subscriptions_info_by_topic(node.time_steps.topic_name)}
         publishers = {info.node_name for info in node.get_publishers_info_by_topic(node.plans.topic_name)}
         missing = sorted(wanted - (subscribers & publishers))
+        missing += sorted(set(self._goal.request.required_subscribers) - subscribers)
         synchronise = node.configuration.mode == "lockstep" and node.configuration.synchronise_learner
         if synchronise and LEARNER not in subscribers:
             missing.append(LEARNER)
