@@ -118,7 +118,7 @@ def test_controllers_are_selected_by_name(running: Graph) -> None:
     assert not response.success
     assert "'autopilot'" in response.message and "planner, explore, policy, teleop, safe" in response.message
     assert running.call(SelectController, "select_controller", controller="policy").success
-    episode = running.start_episode(max_steps=6).episode
+    episode = running.start_episode(max_steps=25).episode
     steps = running.episode(episode)
     # policy is silent: the planner of the robot's chain serves.
     assert any(message.fallback and message.controller == "planner" for message in steps)

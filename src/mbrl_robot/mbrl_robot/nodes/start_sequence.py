@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 POLL_PERIOD = 0.02
 LEARNER = "learner"
 
-# A server may answer before it has discovered the client's reader, and the answer is lost. Resetting twice with the same
-# request gives the same state.
+# A server may answer before it has discovered the client's reader, and the answer is lost. Resetting twice with the
+# same request gives the same state.
 ANSWER_TIMEOUT = 2.0  # s
 
 
