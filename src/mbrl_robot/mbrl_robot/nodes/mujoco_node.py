@@ -16,6 +16,7 @@ from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import load_robot
 from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend, StepBackend
+from mbrl_robot.scheduling import take_precedence
 from mbrl_robot.simulation import MujocoSimulation, SimulationError
 from mbrl_ros import qos
 from mbrl_ros.conversions import to_doubles
@@ -39,6 +40,13 @@ class MujocoConfiguration:
         "realtime", "realtime: steps with the steady clock; lockstep: steps when step_backend asks",
         choices=("realtime", "lockstep"), read_only=True,
     )  # fmt: skip
+    scheduling_priority: int = parameter(
+        1,
+        "Realtime: SCHED_RR priority of the process where the system permits one; 0 leaves it as it is",
+        minimum=0,
+        maximum=99,
+        read_only=True,
+    )
 
 
 class MujocoNode(Node):
@@ -56,6 +64,7 @@ class MujocoNode(Node):
         finish(self)
         self._robot = load_robot(configuration.robot_file)
         self._realtime = configuration.mode == "realtime"
+        self._scheduling_priority = configuration.scheduling_priority
         substeps = self._robot.simulation.realtime_substeps if self._realtime else 1
         self._simulation = MujocoSimulation(self._robot, substeps)
         self._simulation.reset(generator(0, 0, 0, START_STREAM))
@@ -77,6 +86,8 @@ class MujocoNode(Node):
     # --- realtime -------------------------------------------------------------------------------------------------
 
     def _start_realtime(self) -> None:
+        priority = self._scheduling_priority
+        self._health.set("scheduling_precedence", bool(priority and take_precedence(priority)))
         self._interval_ns = round(self._simulation.timestep * 1e9)
         self._timeout_ns = round(self._robot.simulation.command_timeout * 1e9)
         self._last_command_ns: int | None = None

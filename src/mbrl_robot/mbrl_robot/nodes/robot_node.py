@@ -2,19 +2,15 @@
 """The control clock: samples the state, executes plans, owns the episodes."""
 
 import gc
-import signal
 import sys
-from dataclasses import dataclass
 
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.signals import uninstall_signal_handlers
 from rclpy.time import Time
 from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import Trigger
 
-from mbrl_core.config import parameter
 from mbrl_core.messages import EndReason, TimeStep
 from mbrl_core.robot_file import Robot, load_robot
 from mbrl_msgs.msg import ControllerState
@@ -26,9 +22,11 @@ from mbrl_robot.control import Control, Decision
 from mbrl_robot.episode import Episode, EpisodeRequest, Interval
 from mbrl_robot.executor import SAFE, AddressedPlan, PlanRefused
 from mbrl_robot.nodes.clock import ControlClock
+from mbrl_robot.nodes.configuration import RobotConfiguration
 from mbrl_robot.nodes.lockstep_clock import LockstepClock
 from mbrl_robot.nodes.realtime_clock import RealtimeClock
 from mbrl_robot.nodes.start_sequence import StartSequence
+from mbrl_robot.scheduling import take_precedence
 from mbrl_robot.tick_statistics import TickStatistics
 from mbrl_ros import qos
 from mbrl_ros.conversions import MessageError, plan_from_message, spec_to_message, time_step_to_message, to_doubles
@@ -40,41 +38,6 @@ from mbrl_ros.steady import now_ns, steady_timer
 END_REASONS = (EndReason.TERMINATED, EndReason.ABORTED)
 LAST_WORDS = Duration(seconds=0.5)
 REPORT_PERIOD = 1.0
-
-
-@dataclass(frozen=True)
-class RobotConfiguration:
-    """Parameters of robot_node."""
-
-    robot_file: str = parameter("", "Robot file (YAML)", read_only=True)
-    mode: str = parameter(
-        "realtime", "realtime: ticks on the steady clock; lockstep: steps the backend by service and waits for answers",
-        choices=("realtime", "lockstep"), read_only=True,
-    )  # fmt: skip
-    seed: int = parameter(0, "Keys start states of episodes that bring no seed of their own", minimum=0, read_only=True)
-    joint_states_timeout: float = parameter(
-        0.2, "Age of the newest joint states, seconds, after which a realtime episode ends with FAULT", minimum=0.001,
-        read_only=True,
-    )  # fmt: skip
-    start_timeout: float = parameter(
-        30.0, "Longest wait in each phase of start_episode, seconds", minimum=0.1, read_only=True
-    )
-    synchronise_learner: bool = parameter(
-        False, "Lockstep: wait until the learner has digested each time step", read_only=True
-    )
-    delay_steps: int = parameter(
-        0,
-        "Lockstep: a plan that answers step k counts from step k + delay_steps on",
-        minimum=0,
-        maximum=100,
-        read_only=True,
-    )
-    lockstep_timeout: float = parameter(
-        60.0, "Lockstep: longest wait for a plan, the backend or the learner, seconds", minimum=0.1, read_only=True
-    )
-    lockstep_pace: float = parameter(
-        0.0, "Lockstep: largest speed as a multiple of real time; 0 = as fast as possible", minimum=0.0, read_only=True
-    )
 
 
 class RobotNode(Node):
@@ -117,6 +80,10 @@ class RobotNode(Node):
         self.clock: ControlClock = clock_class(self)
         self.starts = StartSequence(self)
         steady_timer(self, REPORT_PERIOD, self._report)
+        # A tick that waits until a planner or learner has used up its time slice is late by more than a plan takes.
+        paced = self.configuration.mode == "realtime" or self.configuration.lockstep_pace > 0.0
+        priority = self.configuration.scheduling_priority
+        self.health.set("scheduling_precedence", bool(paced and priority and take_precedence(priority)))
         # A volatile publisher does not match a transient local subscription and has to stop the robot all the same.
         volatile = QoSProfile(depth=10, durability=DurabilityPolicy.VOLATILE)
         for profile in (qos.LATCHED, volatile):
@@ -277,11 +244,6 @@ class RobotNode(Node):
 
 
 def _make_node() -> RobotNode:
-    # rclpy's own handlers end the context before anything else, and the last command could not be sent any more. These
-    # raise KeyboardInterrupt in the main thread, with the context still alive.
-    uninstall_signal_handlers()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     node = RobotNode()
     # What is alive now lives for ever: without it, a full garbage collection takes well below a millisecond.
     gc.collect()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 POLL_PERIOD = 0.02
 LEARNER = "learner"
+# Discovery is not symmetric in time.
+SETTLING_TIME = 0.2  # s
 
 # A server may answer before it has discovered the client's reader, and the answer is lost. Resetting twice with the
 # same request gives the same state.
@@ -50,6 +52,8 @@ class StartSequence:
         self._reset_call: Future | None = None
         self._called_ns = 0
         self._missing = ""
+        self._others: frozenset[str] = frozenset()
+        self._others_since_ns = 0
         self._client = node.create_client(ResetBackend, "reset_backend")
         self._timer = steady_timer(node, POLL_PERIOD, self._poll)
         self._timer.cancel()
@@ -144,10 +148,18 @@ class StartSequence:
             self._missing = ": a subscriber of time_step does not match"
         elif not node.clock.ready_to_reset():
             self._missing = ": the learner has not digested the last episode"
+        elif not self._has_settled(frozenset(subscribers | publishers)):
+            self._missing = ": others have only just come"
         else:
             self._missing = ""
             self._enter(Phase.RESETTING)
             self._reset()
+
+    def _has_settled(self, others: frozenset[str]) -> bool:
+        """Whether the others have been the same for a while: we may have found them before they have found us."""
+        if others != self._others:
+            self._others, self._others_since_ns = others, now_ns()
+        return now_ns() - self._others_since_ns >= SETTLING_TIME * 1e9
 
     def _reset(self) -> None:
         if self._reset_call is not None and now_ns() - self._called_ns < ANSWER_TIMEOUT * 1e9:

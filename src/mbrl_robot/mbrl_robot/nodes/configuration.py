@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of robot_node."""
+
+from dataclasses import dataclass
+
+from mbrl_core.config import parameter
+
+
+@dataclass(frozen=True)
+class RobotConfiguration:
+    """Parameters of robot_node."""
+
+    robot_file: str = parameter("", "Robot file (YAML)", read_only=True)
+    mode: str = parameter(
+        "realtime", "realtime: ticks on the steady clock; lockstep: steps the backend by service and waits for answers",
+        choices=("realtime", "lockstep"), read_only=True,
+    )  # fmt: skip
+    seed: int = parameter(0, "Keys start states of episodes that bring no seed of their own", minimum=0, read_only=True)
+    joint_states_timeout: float = parameter(
+        0.2, "Age of the newest joint states, seconds, after which a realtime episode ends with FAULT", minimum=0.001,
+        read_only=True,
+    )  # fmt: skip
+    scheduling_priority: int = parameter(
+        1,
+        "Realtime: SCHED_RR priority of the process where the system permits one; 0 leaves it as it is",
+        minimum=0,
+        maximum=99,
+        read_only=True,
+    )
+    start_timeout: float = parameter(
+        30.0, "Longest wait in each phase of start_episode, seconds", minimum=0.1, read_only=True
+    )
+    synchronise_learner: bool = parameter(
+        False, "Lockstep: wait until the learner has digested each time step", read_only=True
+    )
+    delay_steps: int = parameter(
+        0,
+        "Lockstep: a plan that answers step k counts from step k + delay_steps on",
+        minimum=0,
+        maximum=100,
+        read_only=True,
+    )
+    lockstep_timeout: float = parameter(
+        60.0, "Lockstep: longest wait for a plan, the backend or the learner, seconds", minimum=0.1, read_only=True
+    )
+    lockstep_pace: float = parameter(
+        0.0, "Lockstep: largest speed as a multiple of real time; 0 = as fast as possible", minimum=0.0, read_only=True
+    )
