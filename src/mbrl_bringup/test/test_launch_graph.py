@@ -71,7 +71,7 @@ def test_no_node_outlives_the_launch_and_the_bag_is_readable(
     if number is not signal.SIGKILL:
         assert started.wait(10.0) == 0
     while left := _nodes(run):
-        assert time.monotonic() - begin < 3.0, left
+        assert time.monotonic() - begin < 6.0, left  # 3 s, and slack for a machine that does other things
         time.sleep(0.02)
     with AnyReader([run / "bag"]) as reader:
         topics = {connection.topic for connection, _, _ in reader.messages()}
@@ -84,7 +84,7 @@ def test_an_unknown_robot_ends_the_launch_and_is_named(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         env=_environment(tmp_path, 18),
-        timeout=60.0,
+        timeout=120.0,
         check=False,
     )
     assert result.returncode == 1
