@@ -17,6 +17,7 @@ from mbrl_core.dataset import Transitions
 from mbrl_core.random_streams import generator, stream_seed
 from mbrl_core.specs import RobotSpec
 from mbrl_dynamics.encoding import Encoder, Normalisation
+from mbrl_dynamics.ensemble_gradient import LikelihoodGradient
 from mbrl_dynamics.ensemble_stepper import EnsembleStepper
 from mbrl_dynamics.model import (
     DynamicsModel,
@@ -42,6 +43,9 @@ class EnsembleConfig:
     batch_size: int = parameter(64, "transitions a member sees in one gradient step", minimum=1)
     first_steps: int = parameter(1500, "gradient steps of the first fit", minimum=1)
     refit_steps: int = parameter(300, "gradient steps of each later fit", minimum=1)
+    variance_weighting: float = parameter(
+        0.5, "beta of the beta-NLL loss (arXiv:2203.09168); 0 is the plain likelihood", minimum=0.0, maximum=1.0
+    )
     bootstrap: bool = parameter(True, "weigh each member's data by Poisson counts (online bootstrap)")
     ridge: float = parameter(1e-3, "regularisation of the linear part's first estimate", minimum=0.0)
 
@@ -51,7 +55,8 @@ class Ensemble(DynamicsModel):
     """Bootstrapped networks that each predict mean and variance of the change of state.
 
     Chua et al. 2018, "Deep Reinforcement Learning in a Handful of Trials", sections 4 and A.1: Gaussian negative log
-    likelihood, log variance softly bounded by two learned vectors. Beyond the paper: a linear path beside the
+    likelihood, log variance softly bounded by two learned vectors. Beyond the paper: terms of the likelihood are
+    weighted so that misfit does not pass for noise (`variance_weighting`); a linear path beside the
     layers, started at the ridge solution, carries the integration of velocities and whatever else is
     linear from the first fit on; fits go on from the last one, with the weights carried over to new
     normalisation so that the function does not change (van Hasselt et al. 2016, "Learning values across many
@@ -81,8 +86,6 @@ class Ensemble(DynamicsModel):
         self.weights["weight_linear"] = torch.zeros(members, self.encoder.size, outputs)
         self.weights["log_variance_upper"] = torch.full((outputs,), 0.5)
         self.weights["log_variance_lower"] = torch.full((outputs,), -10.0)
-        for value in self.weights.values():
-            value.requires_grad_(True)
 
     def predict(self, state: Tensor, action: Tensor) -> GaussianPrediction:
         inputs = (self.encoder.encode(state, action) - self.normalisation.input_mean) / self.normalisation.input_scale
@@ -153,35 +156,28 @@ class Ensemble(DynamicsModel):
         self, inputs: Tensor, targets: Tensor, counts: Tensor, steps: int, seed: int, keep_going: KeepGoing | None
     ) -> float:
         configuration = self.configuration
-        decayed = [value for name, value in self.weights.items() if name.startswith("weight")]
-        others = [value for name, value in self.weights.items() if not name.startswith("weight")]
+        likelihood = LikelihoodGradient(self.weights, configuration.variance_weighting)
         groups = [
-            {"params": decayed, "weight_decay": configuration.weight_decay},
-            {"params": others, "weight_decay": 0.0},
+            {"params": [likelihood.decayed], "weight_decay": configuration.weight_decay},
+            {"params": [likelihood.others], "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, lr=configuration.learning_rate, fused=True)
         random = torch.Generator().manual_seed(seed)
         batch = min(configuration.batch_size, len(inputs))
-        losses: list[Tensor] = []
         ratio = configuration.final_learning_rate / max(configuration.learning_rate, 1e-30)
         draws = torch.multinomial(counts + 1e-12, batch * steps, replacement=True, generator=random)
         indices = draws.view(self.members, steps, batch)
-        with torch.enable_grad():
-            for step in range(steps):
-                if keep_going is not None and not keep_going():
-                    raise FitInterrupted(f"fit interrupted after {step} of {steps} steps")
-                index = indices[:, step]
-                mean, log_variance = self.forward(inputs[index])
-                residual = targets[index] - mean
-                # Chua et al. 2018, A.1: the bounds are pulled together by a small penalty.
-                likelihood = (residual * residual * torch.exp(-log_variance) + log_variance).sum(dim=-1).mean()
-                bounds = 0.01 * (self.weights["log_variance_upper"].sum() - self.weights["log_variance_lower"].sum())
-                for group in optimiser.param_groups:
-                    group["lr"] = configuration.learning_rate * ratio ** (step / steps)
-                optimiser.zero_grad(set_to_none=True)
-                (likelihood + bounds).backward()
-                optimiser.step()
-                losses.append(likelihood.detach())
+        losses: list[Tensor] = []
+        for step in range(steps):
+            if keep_going is not None and not keep_going():
+                raise FitInterrupted(f"fit interrupted after {step} of {steps} steps")
+            index = indices[:, step]
+            losses.append(likelihood(inputs[index], targets[index]))
+            for group in optimiser.param_groups:
+                group["lr"] = configuration.learning_rate * ratio ** (step / steps)
+            optimiser.step()
+        for name, value in likelihood.weights.items():
+            self.weights[name].copy_(value)
         return 0.5 * float(torch.stack(losses[-max(1, steps // 10) :]).mean())
 
     def _renormalise(self, new: Normalisation) -> None:
