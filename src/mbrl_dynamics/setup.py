@@ -20,6 +20,6 @@ setup(
     description="Learned dynamics models, the rollout engine and the online learner.",
     license="Apache-2.0",
     entry_points={"console_scripts": [
-            "learner_node = mbrl_dynamics.nodes.learner_node:main",
+            "learner_node = mbrl_dynamics.executables:learner_node",
         ]},
 )

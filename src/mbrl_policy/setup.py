@@ -21,8 +21,8 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "explore_node = mbrl_policy.nodes.explore_node:main",
-            "recorder_node = mbrl_policy.nodes.recorder_node:main",
+            "explore_node = mbrl_policy.executables:explore_node",
+            "recorder_node = mbrl_policy.executables:recorder_node",
         ]
     },
 )

@@ -76,7 +76,7 @@ class Graph:
     def start(self, name: str, **parameters: Any) -> subprocess.Popen[bytes]:
         """Starts a node of this package; its output is kept for `output`."""
         parameters.setdefault("robot_file", ROBOTS / "cartpole.yaml")
-        command = [sys.executable, "-m", f"mbrl_robot.nodes.{name}_node", "--ros-args"]
+        command = [sys.executable, "-c", f"from mbrl_robot.executables import {name}_node; {name}_node()", "--ros-args"]
         for key, value in parameters.items():
             command += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
         environment = {

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main function of every node."""
 
+import gc
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType
 
@@ -17,6 +19,8 @@ from mbrl_core.specs import SpecError
 USAGE_ERROR = 2
 SIGNAL_CHECK_PERIOD = 0.1  # s
 PATIENCE = 1.0  # s that a callback under way may take after a signal before it is interrupted
+
+_last_node: weakref.ref[Node] | None = None
 
 
 class _Signals:
@@ -55,6 +59,7 @@ def run(factory: Callable[[], Node], arguments: Sequence[str] | None = None) -> 
     ends itself by shutting its context down; it may set `exit_status` before. Bad configuration is one line on
     standard error and status 2.
     """
+    global _last_node
     signals = _Signals()
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     node: Node | None = None
@@ -77,5 +82,17 @@ def run(factory: Callable[[], Node], arguments: Sequence[str] | None = None) -> 
             status = status or int(getattr(node, "exit_status", 0))
             executor.shutdown(timeout_sec=1.0)
             node.destroy_node()
+            _last_node = weakref.ref(node)
         rclpy.try_shutdown()
     return status
+
+
+def has_left_the_graph() -> bool:
+    """Whether all of the node that `run` made is gone, its threads and shared memory of the middleware included.
+
+    Call it when `run` has returned. While it is False, the process must not be ended without the usual teardown: a
+    thread that ends while it holds a lock in shared memory makes every other node on the machine wait for ever.
+    """
+    gc.unfreeze()  # what a node took out of the collector's sight for the sake of its deadlines
+    gc.collect()
+    return _last_node is None or _last_node() is None

@@ -351,9 +351,5 @@ class ExperimentNode(Node):
 
 
 def main() -> int:
-    """Runs the node."""
+    """Runs the node; returns the exit status."""
     return process.run(ExperimentNode)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

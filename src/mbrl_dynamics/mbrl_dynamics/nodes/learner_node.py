@@ -230,10 +230,6 @@ class LearnerNode(ManagedNode):
         return response
 
 
-def main() -> None:
-    """Entry point."""
-    sys.exit(run(LearnerNode))
-
-
-if __name__ == "__main__":
-    main()
+def main() -> int:
+    """Runs the node; returns the exit status."""
+    return run(LearnerNode)

@@ -4,7 +4,6 @@
 import dataclasses
 import math
 import os
-import sys
 import time
 
 import torch
@@ -297,5 +296,6 @@ class PlannerNode(ManagedNode):
             health.ok("planning")
 
 
-def main() -> None:
-    sys.exit(run(PlannerNode))
+def main() -> int:
+    """Runs the node; returns the exit status."""
+    return run(PlannerNode)

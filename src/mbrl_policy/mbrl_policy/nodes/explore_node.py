@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Controller `explore`: answers time steps with random actions while it is selected."""
 
-import sys
 from dataclasses import dataclass
 
 from rclpy.node import Node
@@ -98,9 +97,5 @@ class ExploreNode(Node):
 
 
 def main() -> int:
-    """Runs the node."""
+    """Runs the node; returns the exit status."""
     return process.run(ExploreNode)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records everything that is needed to re-create a run as rosbag2."""
 
-import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -186,9 +185,5 @@ def _bag_qos(profile: QoSProfile) -> Qos:
 
 
 def main() -> int:
-    """Runs the node."""
+    """Runs the node; returns the exit status."""
     return process.run(RecorderNode)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

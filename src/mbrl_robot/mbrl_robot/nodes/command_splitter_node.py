@@ -5,7 +5,6 @@ Gazebo goes on applying the last force for ever, so this node sends zero when co
 """
 
 import math
-import sys
 from dataclasses import dataclass
 
 from rclpy.duration import Duration
@@ -105,10 +104,6 @@ class CommandSplitterNode(Node):
         return int(self.get_clock().now().nanoseconds) if self._simulated_time else now_ns()
 
 
-def main() -> None:
-    """Entry point."""
-    sys.exit(run(CommandSplitterNode))
-
-
-if __name__ == "__main__":
-    main()
+def main() -> int:
+    """Runs the node; returns the exit status."""
+    return run(CommandSplitterNode)

@@ -2,7 +2,6 @@
 """Simulates a robot file in MuJoCo behind the interface that ros2_control shows."""
 
 import array
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -256,10 +255,6 @@ class MujocoNode(Node):
         self._joint_states.publish(message)
 
 
-def main() -> None:
-    """Entry point."""
-    sys.exit(run(MujocoNode))
-
-
-if __name__ == "__main__":
-    main()
+def main() -> int:
+    """Runs the node; returns the exit status."""
+    return run(MujocoNode)

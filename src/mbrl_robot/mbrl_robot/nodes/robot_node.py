@@ -2,7 +2,6 @@
 """The control clock: samples the state, executes plans, owns the episodes."""
 
 import gc
-import sys
 
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -251,10 +250,6 @@ def _make_node() -> RobotNode:
     return node
 
 
-def main() -> None:
-    """Entry point."""
-    sys.exit(run(_make_node))
-
-
-if __name__ == "__main__":
-    main()
+def main() -> int:
+    """Runs the node; returns the exit status."""
+    return run(_make_node)

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package's executables. They import nothing of it before signals are taken care of."""
+
+from functools import partial
+
+from mbrl_ros.start import start
+
+explore_node = partial(start, "mbrl_policy.nodes.explore_node")
+recorder_node = partial(start, "mbrl_policy.nodes.recorder_node")

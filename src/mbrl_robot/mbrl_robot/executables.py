@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package's executables. They import nothing of it before signals are taken care of."""
+
+from functools import partial
+
+from mbrl_ros.start import start
+
+mujoco_node = partial(start, "mbrl_robot.nodes.mujoco_node")
+robot_node = partial(start, "mbrl_robot.nodes.robot_node")
+command_splitter_node = partial(start, "mbrl_robot.nodes.command_splitter_node")
