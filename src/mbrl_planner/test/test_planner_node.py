@@ -151,7 +151,8 @@ def test_realtime_keeps_its_deadline_and_measures_its_delay(make_graph: MakeGrap
     ready(graph)
     for step in range(5):
         plan = graph.answer(step)
-        assert 1 <= plan.iterations < 1000
+        # On a machine that has stood still there may be time for none, except where there is nothing to shift yet.
+        assert (1 if step == 0 else 0) <= plan.iterations < 1000
         # The robot waits for the first action of an episode only.
         assert plan.start_step == 0 if step == 0 else plan.start_step > step
     graph.until(lambda: int(graph.figures.get("plans", 0)) == 5)

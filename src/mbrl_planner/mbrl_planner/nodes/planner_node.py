@@ -217,6 +217,7 @@ class PlannerNode(ManagedNode):
         delay, budget = self._delay_and_budget(time_step)
         started = pending.received if fresh else time.monotonic()
         deadline = None if budget is None else started + budget
+        begin = time.monotonic()
         try:
             reply = self._controller.answer(time_step, delay, deadline)
         except PlanningError as error:
@@ -224,8 +225,8 @@ class PlannerNode(ManagedNode):
                 "invalid_plan", f"plan for step {time_step.step} of episode {time_step.episode}: {error}"
             )
             return
-        solve_time = time.monotonic() - started
-        self._publish(reply.plan, reply.start_step, time_step, started)
+        solve_time = time.monotonic() - begin
+        self._publish(reply.plan, reply.start_step, time_step, solve_time)
         if reply.solved:
             self._statistics.add(solve_time, reply.plan.iterations, reply.plan.deadline_missed)
             if fresh and self.settings.replan:
@@ -255,7 +256,7 @@ class PlannerNode(ManagedNode):
             return self.settings.delay_steps
         return 0 if self._lockstep else self._delay.steps
 
-    def _publish(self, plan: Plan, start_step: int, time_step: TimeStep, started: float) -> None:
+    def _publish(self, plan: Plan, start_step: int, time_step: TimeStep, solve_time: float) -> None:
         if self.settings.plan_rows:
             plan = cut_plan(plan, 0, self.settings.plan_rows)
         message = plan_to_message(
@@ -269,9 +270,8 @@ class PlannerNode(ManagedNode):
             producer=self._producer,
             model_version=self._inputs.model_version,
             task_version=self._inputs.task_version,
+            solve_time=solve_time,
         )
-        # From reception to publication: reading the one message and building the other are part of it.
-        message.solve_time = time.monotonic() - started
         self._plan_publisher.publish(message)
 
     def _report(self) -> None:

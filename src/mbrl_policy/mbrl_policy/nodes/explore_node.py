@@ -42,7 +42,7 @@ class ExploreNode(Node):
         self._exploration = RandomExploration(exploration, self._spec)
         self._producer = f"explore-{now_ns()}"
         self._selected = False
-        self._unanswered: tuple[TimeStep, int] | None = None
+        self._unanswered: TimeStep | None = None
         self._answered = 0
         self._newest: tuple[PlanMessage, int] | None = None
         self._health = Health(self)
@@ -57,9 +57,8 @@ class ExploreNode(Node):
         self._answer()
 
     def _on_time_step(self, message: TimeStepMessage) -> None:
-        received = now_ns()
         try:
-            self._unanswered = time_step_from_message(message, self._spec), received
+            self._unanswered = time_step_from_message(message, self._spec)
         except MessageError as error:
             self._health.refuse(error.reason, str(error))
             return
@@ -68,11 +67,13 @@ class ExploreNode(Node):
     def _answer(self) -> None:
         if not self._selected or self._unanswered is None:
             return
-        (time_step, received), self._unanswered = self._unanswered, None
+        time_step, self._unanswered = self._unanswered, None
         self._newest = None
         if time_step.step_type == StepType.LAST:
             return
+        begin = now_ns()
         plan = Plan(actions=self._exploration.actions(time_step.episode, time_step.step, time_step.state))
+        solve_time = (now_ns() - begin) * 1e-9
         message = plan_to_message(
             plan,
             self._spec.interface_hash,
@@ -83,7 +84,7 @@ class ExploreNode(Node):
             controller=CONTROLLER,
             producer=self._producer,
             task_version=time_step.required_task_version,
-            solve_time=(now_ns() - received) * 1e-9,
+            solve_time=solve_time,
         )
         self._plans.publish(message)
         self._newest = message, now_ns()

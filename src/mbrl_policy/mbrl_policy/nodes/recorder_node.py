@@ -78,12 +78,10 @@ class RecorderNode(ManagedNode):
             ("/rosout", Log, qos.STATUS),
         ]
         self._health = Health(self)
+        self._listening = False
         self._offered = 0
         self._recorded_before = 0
-        # Made before the node is active: a first time step must find its recorder matched.
         self._connections: list[Connection] = []
-        for index, (topic, message_class, profile) in enumerate(self._topics):
-            self.create_subscription(message_class, topic, partial(self._on_message, index), profile, raw=True)
         steady_timer(self, FLUSH_PERIOD, self._flush)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -98,6 +96,8 @@ class RecorderNode(ManagedNode):
         except OSError as error:
             self._report_failure(error)
             return TransitionCallbackReturn.FAILURE
+        finally:
+            self._listen()
         self.get_logger().info(f"recording into {path}")
         self._health.ok("recording")
         return super().on_activate(state)
@@ -116,6 +116,13 @@ class RecorderNode(ManagedNode):
         """Finishes the bag."""
         self._finish()
         super().destroy_node()
+
+    def _listen(self) -> None:
+        """Subscribes, once the bag is open: who finds the recorder among the subscribers may count on it."""
+        if not self._listening:
+            self._listening = True
+            for index, (topic, message_class, profile) in enumerate(self._topics):
+                self.create_subscription(message_class, topic, partial(self._on_message, index), profile, raw=True)
 
     def _on_message(self, index: int, content: bytes) -> None:
         self._offered += 1
