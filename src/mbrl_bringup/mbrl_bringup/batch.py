@@ -38,26 +38,12 @@ def launch_file() -> Path:
     return Path(get_package_share_directory("mbrl_bringup")) / "launch" / LAUNCH_FILE
 
 
-def tuning_file(robot: str) -> Path | None:
-    """The parameter file that suits a robot, if it has one."""
-    path = Path(get_package_share_directory("mbrl_bringup")) / "config" / "tuning" / f"{robot}.yaml"
-    return path if path.is_file() else None
-
-
-def tuning(robot: str) -> dict[str, Any]:
-    """Content of the parameter file that suits a robot; empty when it has none."""
-    path = tuning_file(robot)
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path is not None else {}
-
-
 def execute(request: RunRequest) -> Run:
     """Runs it to its end, in a ROS domain of its own, and reads the run directory. Raises RunFailed."""
     directory = request.directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
     overrides = directory / "parameters.yaml"
-    content = tuning(request.arguments["robot"])
-    for node, values in request.parameters.items():
-        content.setdefault(f"/**/{node}", {"ros__parameters": {}})["ros__parameters"] |= values
+    content = {f"/**/{node}": {"ros__parameters": dict(values)} for node, values in request.parameters.items()}
     overrides.write_text(yaml.safe_dump(content or {"/**": {"ros__parameters": {}}}), encoding="utf-8")
     arguments = {**request.arguments, "run_directory": str(directory), "parameters": str(overrides)}
     with reserved_domain() as domain:

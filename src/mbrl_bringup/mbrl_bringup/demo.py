@@ -17,7 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from mbrl_bringup import plots, summary
 from mbrl_bringup.animation import animate
-from mbrl_bringup.batch import launch_file, tuning_file
+from mbrl_bringup.batch import launch_file
 from mbrl_bringup.domains import reserved_domain
 from mbrl_bringup.launch_runner.runner import LaunchRunner
 from mbrl_bringup.launch_runner.source import LaunchFileError
@@ -52,7 +52,6 @@ def _demonstrate(options: argparse.Namespace, started: float) -> int:
         "seed": str(options.seed),
         "record": "true",
         "run_directory": str(directory),
-        **({"parameters": str(tuned)} if (tuned := tuning_file(options.robot)) is not None else {}),
         **dict(item.split(":=", 1) for item in options.arguments),
     }
     live = not options.headless and sys.stdout.isatty()

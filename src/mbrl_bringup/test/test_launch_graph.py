@@ -71,7 +71,7 @@ def test_no_node_outlives_the_launch_and_the_bag_is_readable(
     if number is not signal.SIGKILL:
         assert started.wait(10.0) == 0
     while left := _nodes(run):
-        assert time.monotonic() - begin < 6.0, left  # 3 s, and slack for a machine that does other things
+        assert time.monotonic() - begin < 3.0, left
         time.sleep(0.02)
     with AnyReader([run / "bag"]) as reader:
         topics = {connection.topic for connection, _, _ in reader.messages()}
@@ -84,9 +84,26 @@ def test_an_unknown_robot_ends_the_launch_and_is_named(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         env=_environment(tmp_path, 18),
-        timeout=120.0,
+        timeout=60.0,
         check=False,
     )
     assert result.returncode == 1
-    assert "cartpool" in result.stdout + result.stderr
+    assert "cartpool.yaml; in its folder: acrobot.yaml, cartpole.yaml, pendulum.yaml, reacher.yaml" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_a_node_that_fails_ends_the_launch_and_says_why(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("/**/experiment:\n  ros__parameters: {robot_file: /no/such/robot.yaml}\n", encoding="utf-8")
+    arguments = ["robot:=pendulum", f"parameters:={wrong}", f"run_directory:={tmp_path / 'run'}"]
+    result = subprocess.run(
+        [*COMMAND, "launch", "mbrl.launch.yaml", *arguments],
+        capture_output=True,
+        text=True,
+        env=_environment(tmp_path, 18),
+        timeout=60.0,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "/no/such/robot.yaml" in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr

@@ -185,7 +185,8 @@ class _Expansion:
                 attributes = entry.attributes("param", frozenset({"from"}))
                 file = Path(self._text(attributes["from"], "from"))
                 if not file.is_file():
-                    raise attributes["from"].error(f"there is no parameter file {file}")
+                    others = ", ".join(sorted(other.name for other in file.parent.glob("*.yaml"))) or "none"
+                    raise attributes["from"].error(f"there is no parameter file {file}; in its folder: {others}")
                 yield file
                 continue
             attributes = entry.attributes("param", frozenset({"name", "value", "type"}), frozenset({"name", "value"}))
