@@ -27,7 +27,8 @@ def bar(name: str, value: float, *, at_least: float | None = None, at_most: floa
 
 
 def report(bench: str, bars: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> int:
-    """Writes `rows` to benchmarks/results/BENCH.csv and prints the RESULT line, the last line of output.
+    """Writes `rows` to benchmarks/results/BENCH.csv, what they come to and the machine to BENCH.json beside it, and
+    prints the RESULT line, the last line of output.
 
     Each bar is a mapping as `bar` makes it. Returns the exit status: 0 when there are bars and all hold, else 1.
     """
@@ -38,6 +39,8 @@ def report(bench: str, bars: Sequence[Mapping[str, Any]], rows: Sequence[Mapping
         {**item, "value": item["value"] if math.isfinite(item["value"]) else str(item["value"])} for item in bars
     ]
     result = {"bench": bench, "ok": ok, "bars": printable, "machine": machine()}
+    if rows:
+        (RESULTS / f"{bench}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     sys.stderr.flush()
     print("RESULT " + json.dumps(result), flush=True)
     return 0 if ok else 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random exploration: uniform actions within the limits, kept away from end stops."""
+"""Random exploration: coloured noise within the limits, kept away from end stops."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,9 @@ import numpy as np
 from mbrl_core.config import parameter
 from mbrl_core.random_streams import generator
 from mbrl_core.specs import Array, RobotSpec
+from mbrl_planner.noise import coloured_noise
+
+STRETCH = 256  # steps of noise that are drawn together
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,12 @@ class ExplorationConfig:
     """How actions are drawn."""
 
     seed: int = parameter(0, "Keys the random streams", minimum=0)
-    hold: int = parameter(4, "Steps for which an action is held", minimum=1)
+    noise_exponent: float = parameter(
+        1.0, "The noise's power falls as 1 / frequency^exponent: 0 is white, 1 pink, 2 red", minimum=0.0, maximum=10.0
+    )
+    std: float = parameter(
+        1.0, "Standard deviation as a share of half the range; what goes beyond the range is clipped", minimum=0.0
+    )
     scale: float = parameter(1.0, "Share of the range between the limits, around its middle", minimum=0.0, maximum=1.0)
     middle: float = parameter(
         0.2,
@@ -30,7 +38,11 @@ class ExplorationConfig:
 
 
 class RandomExploration:
-    """Uniform random actions; those that would drive a joint out of the middle of its range are mirrored.
+    """Coloured Gaussian noise; what would drive a joint out of the middle of its range is mirrored.
+
+    Pink noise explores both what an action does at once and where many of the same sign lead to (Eberhard et al. 2023,
+    "Pink Noise Is All You Need: Colored Noise Exploration in Deep Reinforcement Learning"). Every stretch of it
+    is scaled to the same standard deviation, so that no episode is a timid one.
 
     Data from end stops teaches little of the motion in between, and an arm that runs into them is no joy to watch. The
     draw of a step depends on (seed, episode, step) alone, so plans that overlap differ only in what they mirror. Joints
@@ -50,6 +62,7 @@ class RandomExploration:
         self._guarded = movable & np.isfinite(self._joint_lower) & np.isfinite(self._joint_upper)
         # A positive command may push towards the negative end.
         self._sign = np.sign(np.array(spec.action.scale))
+        self._stretch: tuple[int, int, Array] | None = None  # episode, number, noise [STRETCH, action_size]
 
     def actions(self, episode: int, step: int, state: Array) -> Array:
         """Actions of steps step, step + 1, ... [rows, action_size], normalised; state [state_size] is of `step`."""
@@ -58,9 +71,13 @@ class RandomExploration:
         return self._middle + np.where(offsets * outward > 0.0, -offsets, offsets)
 
     def _draw(self, episode: int, step: int) -> Array:
-        block = step // self.config.hold
-        random = generator(self.config.seed, episode, block * self.config.hold, "explore")
-        return np.asarray(self._half_range * random.uniform(-1.0, 1.0, len(self._middle)))
+        number, row = divmod(step, STRETCH)
+        if self._stretch is None or self._stretch[:2] != (episode, number):
+            random = generator(self.config.seed, episode, number * STRETCH, "explore")
+            noise = coloured_noise(random, self.config.noise_exponent, 1, STRETCH, len(self._middle))[0]
+            scaled = self.config.std * noise.astype(np.float64) / noise.std(axis=0)
+            self._stretch = episode, number, self._half_range * np.clip(scaled, -1.0, 1.0)
+        return self._stretch[2][row]
 
     def _outward(self, state: Array) -> Array:
         """[action_size] sign of actions that drive the joint further out; 0 where it is free to go either way."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mbrl_core.specs import ActionSpec, RobotSpec, StateSpec
-from mbrl_policy.exploration import ExplorationConfig, RandomExploration
+from mbrl_policy.exploration import STRETCH, ExplorationConfig, RandomExploration
 
 ACTION = ActionSpec(
     names=("left", "right"), interfaces=("effort", "effort"), units=("N", "N"), lower=(-3.0, 1.0), upper=(3.0, 2.0),
@@ -30,12 +30,27 @@ def sequence(exploration: RandomExploration, episode: int, steps: int) -> np.nda
 
 
 def test_actions_fill_the_range_and_stay_within_it() -> None:
-    actions = sequence(RandomExploration(ExplorationConfig(seed=3, hold=1), SPEC), 1, 2000)
-    assert (actions >= ACTION.lower).all() and (actions <= ACTION.upper).all()
-    # Mean of 2000 uniform numbers of range r: standard deviation r / sqrt(12 * 2000); five of them.
-    tolerance = 5.0 * np.array([6.0, 1.0]) / math.sqrt(12.0 * 2000.0)
+    actions = sequence(RandomExploration(ExplorationConfig(seed=3, noise_exponent=0.0), SPEC), 1, 2048)
+    assert (actions.min(axis=0) == ACTION.lower).all() and (actions.max(axis=0) == ACTION.upper).all()
+    # Mean of 2048 numbers that differ by less than half the range r from its middle: five standard deviations.
+    tolerance = 5.0 * np.array([3.0, 0.5]) / math.sqrt(2048.0)
     assert (np.abs(actions.mean(axis=0) - [0.0, 1.5]) < tolerance).all()
-    assert np.abs(np.corrcoef(actions[:-1, 0], actions[1:, 0])[0, 1]) < 5.0 / math.sqrt(2000.0)
+    assert np.abs(np.corrcoef(actions[:-1, 0], actions[1:, 0])[0, 1]) < 5.0 / math.sqrt(2048.0)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_every_stretch_has_the_same_spread_and_its_colour(exponent: float) -> None:
+    config = ExplorationConfig(seed=3, noise_exponent=exponent, std=0.1)
+    exploration = RandomExploration(config, SPEC)
+    powers = []
+    for episode in range(40):
+        actions = sequence(exploration, episode, STRETCH)
+        np.testing.assert_allclose(actions.std(axis=0), 0.1 * np.array([3.0, 0.5]), rtol=1e-3)
+        powers.append(np.abs(np.fft.rfft(actions[:, 0] - actions[:, 0].mean())) ** 2)
+    power = np.mean(powers, axis=0)
+    # Three octaves: mean power of eight neighbours at frequencies 8 and 64 of the stretch.
+    slope = np.log2(power[4:12].mean() / power[60:68].mean()) / 3.0
+    assert slope == pytest.approx(exponent, abs=0.25)
 
 
 def test_scale_narrows_around_the_middle() -> None:
@@ -49,13 +64,6 @@ def test_overlapping_plans_agree_and_streams_differ() -> None:
     assert not np.array_equal(exploration.actions(2, 10, CENTRE), exploration.actions(3, 10, CENTRE))
     other_seed = RandomExploration(ExplorationConfig(seed=2, rows=5), SPEC)
     assert not np.array_equal(exploration.actions(2, 10, CENTRE), other_seed.actions(2, 10, CENTRE))
-
-
-def test_hold_repeats_actions() -> None:
-    actions = sequence(RandomExploration(ExplorationConfig(hold=4), SPEC), 1, 12)
-    for start in (0, 4, 8):
-        assert (actions[start : start + 4] == actions[start]).all()
-    assert len(np.unique(actions[:, 0])) == 3
 
 
 def test_joints_are_not_driven_out_of_the_middle_of_their_range() -> None:
