@@ -19,7 +19,9 @@ setup(
     maintainer_email="maintainers@mbrl.invalid",
     description="Learned dynamics models, the rollout engine and the online learner.",
     license="Apache-2.0",
-    entry_points={"console_scripts": [
-            "learner_node = mbrl_dynamics.executables:learner_node",
-        ]},
+    entry_points={
+        "console_scripts": [
+            "learner_node = mbrl_dynamics.nodes.executables:learner_node",
+        ]
+    },
 )

@@ -21,7 +21,7 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "planner_node = mbrl_planner.executables:planner_node",
+            "planner_node = mbrl_planner.nodes.executables:planner_node",
         ]
     },
 )

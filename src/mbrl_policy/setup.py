@@ -21,8 +21,8 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "explore_node = mbrl_policy.executables:explore_node",
-            "recorder_node = mbrl_policy.executables:recorder_node",
+            "explore_node = mbrl_policy.nodes.executables:explore_node",
+            "recorder_node = mbrl_policy.nodes.executables:recorder_node",
         ]
     },
 )

@@ -21,9 +21,9 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "mujoco_node = mbrl_robot.executables:mujoco_node",
-            "robot_node = mbrl_robot.executables:robot_node",
-            "command_splitter_node = mbrl_robot.executables:command_splitter_node",
+            "mujoco_node = mbrl_robot.nodes.executables:mujoco_node",
+            "robot_node = mbrl_robot.nodes.executables:robot_node",
+            "command_splitter_node = mbrl_robot.nodes.executables:command_splitter_node",
         ]
     },
 )

@@ -87,8 +87,6 @@ def _rollout_mean(model: DynamicsModel, state: Tensor, actions: Tensor) -> Traje
     stepper = model.stepper(count)
     by_step = actions.permute(1, 2, 0)
     for step in range(horizon):
-        mean, _ = stepper.step(
-            states[step].expand(model.members, -1, -1), by_step[step].expand(model.members, -1, -1)
-        )
+        mean, _ = stepper.step(states[step].expand(model.members, -1, -1), by_step[step].expand(model.members, -1, -1))
         torch.mean(mean, dim=0, keepdim=True, out=states[step + 1])
     return Trajectories(states.permute(3, 1, 0, 2))

@@ -70,7 +70,12 @@ class Graph:
         """Starts learner_node and waits until it hears."""
         arguments = learner_arguments(**parameters)
         if process:
-            command = [sys.executable, "-c", "from mbrl_dynamics.executables import learner_node; learner_node()", *arguments]
+            command = [
+                sys.executable,
+                "-c",
+                "from mbrl_dynamics.nodes.executables import learner_node; learner_node()",
+                *arguments,
+            ]
             self.process = subprocess.Popen(command, start_new_session=True)
         else:
             self.learner = LearnerNode(cli_args=arguments)
@@ -291,7 +296,12 @@ def test_bad_parameters_are_named(parameters, expected):
 
 
 def test_a_bad_parameter_ends_the_process_with_one_line():
-    command = [sys.executable, "-c", "from mbrl_dynamics.executables import learner_node; learner_node()", *learner_arguments(seed=-1)]
+    command = [
+        sys.executable,
+        "-c",
+        "from mbrl_dynamics.nodes.executables import learner_node; learner_node()",
+        *learner_arguments(seed=-1),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert result.returncode == 2
     assert "'seed': got -1, expected at least 0" in result.stderr and "Traceback" not in result.stderr

@@ -123,7 +123,7 @@ def test_bad_parameters_are_refused(parameters: list[str], text: str, make_graph
 
 
 def test_bad_parameters_end_the_node_with_one_line() -> None:
-    program = "from mbrl_planner.executables import planner_node; planner_node()"
+    program = "from mbrl_planner.nodes.executables import planner_node; planner_node()"
     result = subprocess.run(
         [sys.executable, "-c", program, "--ros-args", "-p", "planner.horizon:=-1"],
         capture_output=True,

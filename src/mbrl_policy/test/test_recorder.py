@@ -60,7 +60,12 @@ class Robot:
                 self.level = status.level
 
     def start_recorder(self, run_directory: Path) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-c", "from mbrl_policy.executables import recorder_node; recorder_node()", "--ros-args"]
+        command = [
+            sys.executable,
+            "-c",
+            "from mbrl_policy.nodes.executables import recorder_node; recorder_node()",
+            "--ros-args",
+        ]
         for name, value in (("robot_file", self.robot_file), ("run_directory", run_directory)):
             command += ["-p", f"{name}:={value}"]
         process = subprocess.Popen(

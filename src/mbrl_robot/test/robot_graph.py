@@ -76,7 +76,12 @@ class Graph:
     def start(self, name: str, **parameters: Any) -> subprocess.Popen[bytes]:
         """Starts a node of this package; its output is kept for `output`."""
         parameters.setdefault("robot_file", ROBOTS / "cartpole.yaml")
-        command = [sys.executable, "-c", f"from mbrl_robot.executables import {name}_node; {name}_node()", "--ros-args"]
+        command = [
+            sys.executable,
+            "-c",
+            f"from mbrl_robot.nodes.executables import {name}_node; {name}_node()",
+            "--ros-args",
+        ]
         for key, value in parameters.items():
             command += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
         environment = {
@@ -101,11 +106,15 @@ class Graph:
 
     def wait(self, condition: Callable[[], Any], seconds: float = 10.0) -> None:
         """Spins until `condition` holds; fails the test with what the nodes said when it does not."""
+        self.spin_until(condition, seconds)
+        if not condition():
+            said = "\n".join(f"--- {name}\n{self.output(name)}" for name in self._processes)
+            pytest.fail(f"waited {seconds} s in vain\n{said}")
+
+    def spin_until(self, condition: Callable[[], Any], seconds: float) -> None:
+        """Spins until `condition` holds, for at most so many seconds."""
         end = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > end:
-                said = "\n".join(f"--- {name}\n{self.output(name)}" for name in self._processes)
-                pytest.fail(f"waited {seconds} s in vain\n{said}")
+        while not condition() and time.monotonic() < end:
             self.executor.spin_once(timeout_sec=0.02)
 
     def spin(self, seconds: float) -> None:
@@ -127,10 +136,15 @@ class Graph:
         """Sends start_episode; returns the future of its result."""
         self.wait(self.starts.server_is_ready, DISCOVERY)
         self.phases.clear()
-        sent = self.starts.send_goal_async(
-            StartEpisode.Goal(**fields), feedback_callback=lambda message: self.phases.append(message.feedback.phase)
-        )
-        self.wait(sent.done)
+        for _ in range(3):
+            sent = self.starts.send_goal_async(
+                StartEpisode.Goal(**fields),
+                feedback_callback=lambda message: self.phases.append(message.feedback.phase),
+            )
+            # A server that has not discovered the client's reader answers in vain; whoever hears nothing asks again.
+            self.spin_until(sent.done, 3.0)
+            if sent.done():
+                break
         assert sent.result().accepted
         return sent.result().get_result_async()
 

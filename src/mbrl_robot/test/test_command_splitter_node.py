@@ -77,8 +77,8 @@ class Bench:
 def start(robot: Path) -> "subprocess.Popen[str]":
     command = [
         sys.executable,
-        "-m",
-        "mbrl_robot.nodes.command_splitter_node",
+        "-c",
+        "from mbrl_robot.nodes.executables import command_splitter_node; command_splitter_node()",
         "--ros-args",
         "-p",
         f"robot_file:={robot}",
