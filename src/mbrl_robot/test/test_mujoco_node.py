@@ -96,3 +96,7 @@ def test_time_that_was_lost_is_skipped_and_counted(bench: Bench) -> None:
     os.kill(bench.process.pid, signal.SIGCONT)
     bench.next(5)
     bench.graph.wait(lambda: skipped() > before + 0.3)
+    # The stamps follow the clock none the less.
+    stamp = bench.states[-1].header.stamp
+    age = bench.graph.node.get_clock().now().nanoseconds * 1e-9 - (stamp.sec + stamp.nanosec * 1e-9)
+    assert 0.0 <= age < 0.3

@@ -138,6 +138,8 @@ class MujocoNode(Node):
             skipped_ns = (lag_ns // self._interval_ns) * self._interval_ns
             self._skipped_ns += skipped_ns
             self._origin_ns += skipped_ns
+            # Stamps stay with the clock: the sample is fresh, and the gap before it is there to be seen.
+            self._stamp_ns += skipped_ns
             target_ns = time_ns - self._origin_ns
             self._health.set("skipped_seconds", self._skipped_ns / 1e9)
             self.get_logger().warning(f"fell {lag_ns / 1e6:.0f} ms behind the clock: skipped them")
