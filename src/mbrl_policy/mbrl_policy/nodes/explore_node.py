@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from rclpy.node import Node
 
 from mbrl_core.config import parameter
@@ -40,6 +41,8 @@ class ExploreNode(Node):
         parameters.finish(self)
         self._spec = load_robot(config.robot_file).spec
         self._exploration = RandomExploration(exploration, self._spec)
+        # The first draw of a process loads libraries: not while a robot waits.
+        self._exploration.actions(0, 0, np.zeros(self._spec.state.size))
         self._producer = f"explore-{now_ns()}"
         self._selected = False
         self._unanswered: TimeStep | None = None
