@@ -10,6 +10,7 @@ from mbrl_core.specs import Array
 from mbrl_planner.noise import filtered_noise
 from mbrl_planner.planner import Actions, Answer, Planner, PlannerConfig
 from mbrl_planner.registry import PLANNERS
+from mbrl_planner.weighting import exponential_weights, scaled_temperature
 
 
 @dataclass(frozen=True)
@@ -79,20 +80,16 @@ class Mppi(Planner):
         candidates = noise + self._mean
         np.clip(candidates, self.lower, self.upper, out=candidates)
         returns = self._evaluate(state, candidates)
-        finite = np.isfinite(returns)
-        temperature = config.temperature
-        if config.relative_temperature:
-            # Equal returns leave the weights equal: any positive temperature does.
-            temperature = max(temperature * float(returns[finite].std()), 1e-12)
+        temperature = scaled_temperature(config.temperature, config.relative_temperature, returns)
         values = returns.astype(np.float64)
         if config.control_cost > 0.0:
             perturbation = (candidates - self._mean) / (std * std)
             values -= temperature * config.control_cost * np.einsum("nta,ta->n", perturbation, self._mean - self.centre)
-        weights = np.exp((values - values[finite].max()) / temperature)
-        weights /= weights.sum()
+        weights = exponential_weights(values, temperature)
         self._mean = np.tensordot(weights.astype(np.float32), candidates, axes=1)
         # The rounded weights may sum to a hair more than one.
         np.clip(self._mean, self.lower, self.upper, out=self._mean)
+        finite = np.isfinite(returns)
         self._return = float(weights[finite] @ returns[finite])
 
     def _answer(self) -> Answer:
