@@ -36,13 +36,10 @@ def rollout(
     differences of the sequences. Raises ValueError on an unknown propagation or when `particles` is not a
     multiple of `model.members`.
     """
-    if propagation not in PROPAGATIONS:
-        raise ValueError(f"propagation: got {propagation!r}, expected one of {', '.join(PROPAGATIONS)}")
+    _check(model, particles, propagation)
     if propagation == "mean":
         return _rollout_mean(model, state, actions)
     members, (count, horizon, action_size) = model.members, actions.shape
-    if particles < 1 or particles % members:
-        raise ValueError(f"particles: got {particles}, expected a multiple of the model's {members} members")
     share = particles // members
     size = state.shape[-1]
     states = torch.empty(horizon + 1, particles, size, count)
@@ -65,6 +62,54 @@ def rollout(
         else:
             torch.addcmul(mean, deviation, noise[step], out=following)
     return Trajectories(states.permute(3, 1, 0, 2))
+
+
+def differentiable_rollout(
+    model: DynamicsModel,
+    state: Tensor,
+    actions: Tensor,
+    particles: int,
+    propagation: str,
+    generator: torch.Generator,
+) -> Trajectories:
+    """What `rollout` computes, from the same random numbers, by operations that gradients go back through.
+
+    The noise is an input (reparameterisation), so the gradient with respect to the actions is that of these very
+    trajectories. Arguments and errors are those of `rollout`.
+    """
+    _check(model, particles, propagation)
+    members, (count, horizon, _) = model.members, actions.shape
+    if propagation == "mean":
+        current = state.expand(count, -1)
+        states = [current[None]]
+        for step in range(horizon):
+            current = model.predict(current, actions[:, step]).mean.mean(dim=0)
+            states.append(current[None])
+        return Trajectories(torch.stack(states).permute(2, 1, 0, 3))
+    size = state.shape[-1]
+    noise = torch.randn(horizon, particles, size, 1, generator=generator)
+    reassign = propagation == "ts1" and members > 1
+    order = torch.rand(horizon, particles, generator=generator).argsort(dim=1) if reassign else None
+    current = state.expand(particles, count, size)
+    states = [current]
+    for step in range(horizon):
+        if order is not None:
+            current = current[order[step]]
+        rows = current.reshape(members, -1, size)
+        action = actions[:, step].repeat(particles // members, 1).expand(members, -1, -1)
+        prediction = model.predict(rows, action)
+        mean, deviation = prediction.mean, prediction.variance.sqrt()
+        following = mean.view(particles, count, size) + deviation.view(particles, count, size) * noise[step].mT
+        current = following if order is None else following[order[step].argsort()]
+        states.append(current)
+    return Trajectories(torch.stack(states).permute(2, 1, 0, 3))
+
+
+def _check(model: DynamicsModel, particles: int, propagation: str) -> None:
+    if propagation not in PROPAGATIONS:
+        raise ValueError(f"propagation: got {propagation!r}, expected one of {', '.join(PROPAGATIONS)}")
+    if propagation != "mean" and (particles < 1 or particles % model.members):
+        raise ValueError(f"particles: got {particles}, expected a multiple of the model's {model.members} members")
 
 
 def _by_member(values: Tensor, members: int) -> Tensor:

@@ -8,7 +8,7 @@ from problems import SPEC, sample
 
 from mbrl_dynamics.model import DynamicsModel, GaussianPrediction
 from mbrl_dynamics.registry import DYNAMICS, make_model
-from mbrl_dynamics.rollout import rollout
+from mbrl_dynamics.rollout import differentiable_rollout, rollout
 
 torch.set_num_threads(1)
 QUICK = {"ensemble": {"hidden_size": 32, "first_steps": 100}, "linear": {}}
@@ -82,6 +82,34 @@ def test_engine_equals_the_plain_rollout(kind, propagation):
     fast = rollout(model, state, actions, 10, propagation, torch.Generator().manual_seed(7)).states
     slow = plain(model, state, actions, 10, propagation, torch.Generator().manual_seed(7))
     torch.testing.assert_close(fast, slow, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("propagation", ["ts1", "tsinf", "mean"])
+@pytest.mark.parametrize("kind", DYNAMICS.names())
+def test_differentiable_rollout_is_the_same_and_its_gradient_that_of_differences(kind, propagation):
+    model = make_model(kind, QUICK[kind], SPEC, 0)
+    model.fit(sample(200, 1), 0)
+    actions = 2.0 * torch.rand(3, 5, 1, generator=torch.Generator().manual_seed(1)) - 1.0
+    state = torch.tensor([0.1, 3.0, -0.2, 0.4])
+
+    def value(values: torch.Tensor) -> torch.Tensor:
+        """A smooth function of all states, one number a sequence."""
+        random = torch.Generator().manual_seed(7)
+        return differentiable_rollout(model, state, values, 10, propagation, random).states.sin().mean(dim=(1, 2, 3))
+
+    engine = rollout(model, state, actions, 10, propagation, torch.Generator().manual_seed(7)).states
+    states = differentiable_rollout(model, state, actions, 10, propagation, torch.Generator().manual_seed(7)).states
+    torch.testing.assert_close(states.detach(), engine, atol=2e-5, rtol=1e-4)
+    variables = actions.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(value(variables).sum(), variables)
+    assert (gradient != 0.0).all()
+    step = 1e-2
+    with torch.no_grad():
+        for index in range(actions.shape[1]):
+            shift = torch.zeros_like(actions)
+            shift[:, index] = step
+            difference = (value(actions + shift) - value(actions - shift)) / (2.0 * step)
+            torch.testing.assert_close(gradient[:, index, 0], difference, atol=2e-4, rtol=2e-2)
 
 
 @pytest.mark.parametrize("kind", DYNAMICS.names())

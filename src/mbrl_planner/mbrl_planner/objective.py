@@ -7,7 +7,7 @@ import torch
 from mbrl_core.specs import Array
 from mbrl_core.tasks import Task
 from mbrl_dynamics.model import DynamicsModel
-from mbrl_dynamics.rollout import rollout
+from mbrl_dynamics.rollout import differentiable_rollout, rollout
 from mbrl_planner.planner import Objective
 
 
@@ -34,7 +34,24 @@ class ModelObjective(Objective):
     def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
         start = torch.as_tensor(state, dtype=torch.float32)
         trajectories = rollout(self.model, start, actions, self.particles, self.propagation, self._generator)
-        states = self._states = trajectories.states
+        self._states = trajectories.states
+        return self._returns(trajectories.states, actions)
+
+    def with_gradient(self, state: Array, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Objective.with_gradient`; particles and noise are those of a call without gradient."""
+        with torch.inference_mode(False), torch.enable_grad():
+            variables = actions.clone().requires_grad_(True)
+            start = torch.as_tensor(state, dtype=torch.float32)
+            trajectories = differentiable_rollout(
+                self.model, start, variables, self.particles, self.propagation, self._generator
+            )
+            returns = self._returns(trajectories.states, variables)
+            (gradient,) = torch.autograd.grad(returns.sum(), variables)
+        self._states = trajectories.states.detach()
+        return returns.detach(), gradient
+
+    def _returns(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Mean over particles of the sum of rewards, [N], of states [N, P, H + 1, state_size]."""
         rewards = self.task.reward(states[:, :, :-1], actions[:, None], states[:, :, 1:])
         if self._terminates:
             ended = self.task.terminated(states[:, :, :-1])

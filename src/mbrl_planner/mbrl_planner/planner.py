@@ -33,6 +33,13 @@ class Objective(ABC):
         A sequence whose return cannot be computed (non-finite prediction) gets -inf.
         """
 
+    def with_gradient(self, state: Array, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns [N] and their gradient [N, H, action_size] with respect to `actions`, arguments as for a call.
+
+        Raises PlanningError where an objective cannot be differentiated.
+        """
+        raise PlanningError(f"{type(self).__name__} has no gradient, which this kind of planner needs")
+
     def prediction(self, index: int) -> tuple[Array, Array] | None:
         """Mean and standard deviation [H + 1, state_size] of the states of candidate `index` of the newest call;
         None when the objective keeps no states."""
@@ -252,7 +259,11 @@ class Planner(ABC):
 
     def _evaluate(self, state: Array, candidates: Actions) -> NDArray[np.float32]:
         """Returns [N] of candidates [N, H, action_size]. Raises PlanningError when none is finite."""
-        returns: NDArray[Any] = self.objective(state, torch.from_numpy(candidates)).numpy()
+        return self._check_returns(self.objective(state, torch.from_numpy(candidates)).numpy(), state)
+
+    @staticmethod
+    def _check_returns(returns: NDArray[Any], state: Array) -> NDArray[np.float32]:
+        """`returns` [N]. Raises PlanningError when none is finite."""
         if not np.isfinite(returns).any():
             raise PlanningError(
                 f"none of {len(returns)} candidates has a finite return from state"

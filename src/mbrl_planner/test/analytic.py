@@ -60,6 +60,16 @@ class ExactObjective(Objective):
         self._states = torch.stack(states, dim=1)
         return torch.where(total.isfinite(), total, -torch.inf)
 
+    def with_gradient(self, state: Array, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.inference_mode(False), torch.enable_grad():
+            variables = actions.clone().requires_grad_(True)
+            returns = self(state, variables)
+            self._states = self._states.detach()
+            # Rewards that no action changes have no graph to go back through.
+            total = returns.sum() + 0.0 * variables.sum()
+            (gradient,) = torch.autograd.grad(total, variables)
+        return returns.detach(), gradient
+
     def prediction(self, index: int) -> tuple[Array, Array]:
         mean = self._states[index].numpy().astype(np.float64)
         return mean, np.zeros_like(mean)

@@ -45,6 +45,15 @@ class SimulatedObjective(Objective):
         rewards: torch.Tensor = self.task.reward(self._states[:, :-1], actions, self._states[:, 1:])
         return rewards.sum(dim=-1).float()
 
+    def with_gradient(self, state: Array, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Central differences: slow and sufficient."""
+        count, entries = len(actions), actions[0].numel()
+        shift = 1e-3 * torch.eye(entries).view(1, entries, *actions.shape[1:])
+        both = torch.cat([actions[:, None] + shift, actions[:, None] - shift]).flatten(0, 1)
+        ahead, behind = self(state, both).double().view(2, count, entries)
+        returns = self(state, actions)
+        return returns, ((ahead - behind) / 2e-3).float().view_as(actions)
+
     def prediction(self, index: int) -> tuple[Array, Array]:
         mean = self._states[index].numpy().copy()
         return mean, np.zeros_like(mean)
