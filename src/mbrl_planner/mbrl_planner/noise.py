@@ -28,6 +28,21 @@ def coloured_noise(random: np.random.Generator, exponent: float, samples: int, h
 
 
 @lru_cache(maxsize=16)
+def noise_covariance(exponent: float, horizon: int) -> NDArray[np.float64]:
+    """Covariance [horizon, horizon] over time of what `coloured_noise` draws; ones on its diagonal. Read only."""
+    if exponent == 0.0 or horizon == 1:
+        covariance = np.eye(horizon)
+    else:
+        amplitude = _amplitudes(exponent, horizon).astype(np.float64)
+        # The map from independent standard normal numbers to the noise, one row each.
+        rows = np.concatenate([np.diag(amplitude), 1j * np.diag(amplitude)])
+        effect = np.fft.irfft(rows, n=horizon, axis=-1)
+        covariance = effect.T @ effect
+    covariance.flags.writeable = False
+    return covariance
+
+
+@lru_cache(maxsize=16)
 def _amplitudes(exponent: float, horizon: int) -> NDArray[np.float32]:
     """Scale of each frequency, such that the inverse transform has variance one.
 

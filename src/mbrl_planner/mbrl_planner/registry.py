@@ -12,7 +12,15 @@ from mbrl_planner.planner import Objective, Planner, PlannerConfig
 
 PLANNERS: Registry[Planner] = Registry(
     "planner",
-    ("mbrl_planner.random_shooting", "mbrl_planner.cem", "mbrl_planner.gradient", "mbrl_planner.icem", "mbrl_planner.mppi", "mbrl_planner.pddm"),
+    (
+        "mbrl_planner.random_shooting",
+        "mbrl_planner.cem",
+        "mbrl_planner.cma_es",
+        "mbrl_planner.gradient",
+        "mbrl_planner.icem",
+        "mbrl_planner.mppi",
+        "mbrl_planner.pddm",
+    ),
 )
 
 

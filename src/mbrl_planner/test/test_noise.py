@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from mbrl_planner.noise import coloured_noise, filtered_noise
+from mbrl_planner.noise import coloured_noise, filtered_noise, noise_covariance
 
 SAMPLES = 40_000
 
@@ -17,6 +17,16 @@ def test_coloured_noise_has_variance_one_at_every_step(exponent: float, horizon:
     np.testing.assert_allclose(noise.var(axis=0), 1.0, atol=0.05)
     np.testing.assert_allclose(noise.mean(axis=0), 0.0, atol=0.03)
     assert abs(np.corrcoef(noise[:, 0, 0], noise[:, 0, 1])[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 7, 24])
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_covariance_is_that_of_the_draws(exponent: float, horizon: int) -> None:
+    noise = coloured_noise(np.random.default_rng(1), exponent, SAMPLES, horizon, 1)[..., 0].astype(np.float64)
+    expected = noise_covariance(exponent, horizon)
+    np.testing.assert_allclose(np.diag(expected), 1.0, atol=1e-6)
+    # Standard deviation of an entry of the sample covariance: at most sqrt(2 / samples); five of them.
+    np.testing.assert_allclose(noise.T @ noise / SAMPLES, expected, atol=5.0 * np.sqrt(2.0 / SAMPLES))
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, 3.0])
