@@ -2,13 +2,15 @@
 """Covariance matrix adaptation."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbrl_core.config import parameter
 from mbrl_core.specs import Array
 from mbrl_planner.noise import noise_covariance
-from mbrl_planner.planner import Answer, Planner, PlannerConfig
+from mbrl_planner.planner import Actions, Answer, Planner, PlannerConfig
 from mbrl_planner.registry import PLANNERS
 
 
@@ -67,7 +69,7 @@ class CmaEs(Planner):
     def reset(self) -> None:
         super().reset()
         # In units of half the action range around its centre.
-        self._mean: Array = np.zeros((self.config.horizon, self.spec.action.size))
+        self._mean: Actions = np.zeros((self.config.horizon, self.spec.action.size), dtype=np.float32)
         self._best = Answer(self._central_actions(), -np.inf)
 
     def _begin(self, passed: int) -> None:
@@ -81,7 +83,7 @@ class CmaEs(Planner):
         self._covariance_path = np.zeros(dimension)
         self._best = Answer(self._actions(self._mean[None])[0], -np.inf)
 
-    def _actions(self, points: Array) -> np.ndarray:
+    def _actions(self, points: NDArray[Any]) -> Actions:
         """float32 actions of points [N, H, action_size], within the limits."""
         return np.clip((points * self.half_range + self.centre).astype(np.float32), self.lower, self.upper)
 
@@ -89,7 +91,7 @@ class CmaEs(Planner):
         strategy = self._strategy
         values, vectors = np.linalg.eigh(self._covariance)
         scales = np.sqrt(np.maximum(values, 1e-14))
-        mean = self._mean.ravel()
+        mean = self._mean.ravel().astype(np.float64)
         draws = self.random.standard_normal((self.config.population_size, len(mean)))
         points = np.clip(mean + self._sigma * (draws * scales) @ vectors.T, -1.0, 1.0)
         if last:
@@ -104,7 +106,7 @@ class CmaEs(Planner):
         # A candidate without a finite return teaches nothing, whatever its rank.
         weights = np.where(np.isfinite(returns[order]), strategy.weights, 0.0)
         step = weights @ steps
-        self._mean = (mean + self._sigma * step).reshape(self._mean.shape)
+        self._mean = (mean + self._sigma * step).astype(np.float32).reshape(self._mean.shape)
         self._adapt(step, steps, weights, vectors, scales, index)
 
     def _adapt(self, step: Array, steps: Array, weights: Array, vectors: Array, scales: Array, index: int) -> None:

@@ -8,6 +8,7 @@ import pytest
 from graph import SPEC, Graph, learned_model, model_message
 
 from mbrl_core.messages import StepType
+from mbrl_planner.registry import PLANNERS
 from mbrl_ros.conversions import plan_from_message
 
 MakeGraph = Callable[..., Graph]
@@ -180,7 +181,7 @@ def test_plan_rows_cuts_what_is_published(make_graph: MakeGraph) -> None:
     assert len(plan.actions) == 4
 
 
-@pytest.mark.parametrize("kind", ["cem", "mppi", "random_shooting"])
+@pytest.mark.parametrize("kind", sorted(set(PLANNERS.names()) - {"icem"}))
 def test_every_kind_of_planner_serves(make_graph: MakeGraph, kind: str) -> None:
     graph = make_graph("mode:=lockstep", f"planner.kind:={kind}", "planner.horizon:=8", "planner.population_size:=24")
     ready(graph)
