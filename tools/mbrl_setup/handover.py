@@ -55,6 +55,7 @@ def variables(places: Places, outside: Mapping[str, str] | None = None) -> dict[
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
     }
     result.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    result.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(places.root / "config" / "dds" / "fastdds.xml"))
     result.setdefault("MUJOCO_GL", "egl" if _has_egl() else "disable")
     # Nodes are processes of one thread each; thread pools in each of them would fight over the cores.
     result.setdefault("OMP_NUM_THREADS", "1")

@@ -48,6 +48,7 @@ try:
 except KeyboardInterrupt:
     raise ValueError("at the end") from None
 """,
+    "telling": "import os; print(f\"{os.environ.get('MBRL_TOLD')} {os.environ.get('MBRL_KEPT')}.\")",
     "brief": "import time; time.sleep(0.3)",
 }
 
@@ -195,6 +196,25 @@ def test_parameter_files_are_there_while_nodes_run_and_gone_afterwards(launch: C
     assert "a: 1.5" in file.read_text()
     runner.stop()
     assert not file.exists()
+
+
+def test_what_a_file_sets_reaches_its_nodes_and_ends_with_its_group(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MBRL_KEPT", "mine")
+    file = tmp_path / "it.launch.yaml"
+    file.write_text("""launch:
+  - set_env: {name: MBRL_TOLD, value: outer}
+  - set_env: {name: MBRL_KEPT, value: $(env MBRL_KEPT another)}
+  - group:
+      - set_env: {name: MBRL_TOLD, value: inner-$(env MBRL_TOLD)}
+      - node: {pkg: programs, exec: telling, name: inside}
+  - node: {pkg: programs, exec: telling, name: outside}
+""")
+    with LaunchRunner(file, {}, tmp_path / "log") as runner:
+        assert runner.wait(10.0) == 0
+    assert "[inside] inner-outer mine." in _log(runner)
+    assert "[outside] outer mine." in _log(runner)
 
 
 LAUNCHER = """

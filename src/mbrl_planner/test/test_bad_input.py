@@ -109,7 +109,10 @@ def test_an_invalid_plan_is_not_sent(make_graph: MakeGraph, mode: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
-        (["planner.kind:=telepathy"], "unknown planner 'telepathy', expected one of: cem, cma_es, gradient, icem, mppi, pddm, random_shooting"),
+        (
+            ["planner.kind:=telepathy"],
+            "unknown planner 'telepathy', expected one of: cem, cma_es, gradient, icem, mppi, pddm, random_shooting",
+        ),
         (["planner.horizont:=10"], "unknown parameter 'planner.horizont'"),
         (["planner.elites:=31"], "'elites': got 31, expected at most half of population_size 60"),
         (["mode:=dreamlike"], "'mode': got 'dreamlike', expected one of realtime, lockstep"),

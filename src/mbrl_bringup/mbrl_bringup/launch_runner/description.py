@@ -40,6 +40,7 @@ class Node:
         output: screen, log or both.
         respawn_delay: s.
         ends_launch: `on_exit: shutdown`.
+        environment: variables that the file sets for the process.
         place: file and line, for messages.
     """
 
@@ -53,6 +54,7 @@ class Node:
     respawn: bool
     respawn_delay: float
     ends_launch: bool
+    environment: dict[str, str]
     place: str
 
     @property

@@ -57,9 +57,11 @@ class _Expansion:
         self.scope = scope
         self.description = LaunchDescription()
         self._open: list[Path] = []
+        self._environment: dict[str, str] = {}
         self._handlers: dict[str, Callable[[Located], None]] = {
             "arg": self._declare,
             "let": self._let,
+            "set_env": self._set_environment,
             "node": self._node,
             "group": self._group,
             "push_ros_namespace": self._push_namespace,
@@ -100,6 +102,13 @@ class _Expansion:
         if self._holds(body, attributes):
             self.scope.configurations[self._text(attributes["name"], "name")] = self._text(attributes["value"], "value")
 
+    def _set_environment(self, body: Located) -> None:
+        known = frozenset({"name", "value"})
+        attributes = body.attributes("set_env", known | _CONDITIONS, known)
+        if self._holds(body, attributes):
+            name, value = self._text(attributes["name"], "name"), self._text(attributes["value"], "value")
+            self._environment[name] = self.scope.environment[name] = value
+
     def _group(self, body: Located) -> None:
         children = body
         if isinstance(body.value, dict):
@@ -107,10 +116,13 @@ class _Expansion:
             if not self._holds(body, attributes):
                 return
             children = attributes["children"]
-        outer = dict(self.scope.configurations)
+        # What a group sets ends with it.
+        kept = (self.scope.configurations, self.scope.environment, self._environment)
+        outer = [dict(table) for table in kept]
         self._run(children)
-        self.scope.configurations.clear()
-        self.scope.configurations.update(outer)
+        for table, before in zip(kept, outer, strict=True):
+            table.clear()
+            table.update(before)
 
     def _push_namespace(self, body: Located) -> None:
         known = frozenset({"namespace"})
@@ -170,6 +182,7 @@ class _Expansion:
                 respawn=self._flag(attributes, "respawn"),
                 respawn_delay=values.seconds(attributes.get("respawn_delay")),
                 ends_launch=self._ends_launch(attributes),
+                environment=dict(self._environment),
                 place=f"{body.file}:{body.line}",
             )
         )

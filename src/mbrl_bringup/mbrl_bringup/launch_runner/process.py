@@ -52,7 +52,7 @@ class NodeProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=dict(environment),
+            env={**environment, **self.node.environment},
             start_new_session=True,
         )
         for stream in self.streams():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Scope:
     configurations: dict[str, str]
     directory: Path
     log_directory: Path
-    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
 def substitute(text: str, scope: Scope) -> str:
