@@ -78,15 +78,19 @@ def test_no_node_outlives_the_launch_and_the_bag_is_readable(
     assert {"/time_step", "/joint_states", "/robot_spec"} <= topics
 
 
-def test_an_unknown_robot_ends_the_launch_and_is_named(tmp_path: Path) -> None:
-    result = subprocess.run(
-        [*COMMAND, "launch", "mbrl.launch.yaml", "robot:=cartpool", f"run_directory:={tmp_path / 'run'}"],
+def _launch_to_its_end(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*COMMAND, "launch", "mbrl.launch.yaml", *arguments, f"run_directory:={root / 'run'}"],
         capture_output=True,
         text=True,
-        env=_environment(tmp_path, 18),
+        env=_environment(root, 18),
         timeout=60.0,
         check=False,
     )
+
+
+def test_an_unknown_robot_ends_the_launch_and_is_named(tmp_path: Path) -> None:
+    result = _launch_to_its_end(tmp_path, "robot:=cartpool")
     assert result.returncode == 1
     assert "cartpool.yaml; in its folder: acrobot.yaml, cartpole.yaml, pendulum.yaml, reacher.yaml" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
@@ -95,15 +99,7 @@ def test_an_unknown_robot_ends_the_launch_and_is_named(tmp_path: Path) -> None:
 def test_a_node_that_fails_ends_the_launch_and_says_why(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("/**/experiment:\n  ros__parameters: {robot_file: /no/such/robot.yaml}\n", encoding="utf-8")
-    arguments = ["robot:=pendulum", f"parameters:={wrong}", f"run_directory:={tmp_path / 'run'}"]
-    result = subprocess.run(
-        [*COMMAND, "launch", "mbrl.launch.yaml", *arguments],
-        capture_output=True,
-        text=True,
-        env=_environment(tmp_path, 18),
-        timeout=60.0,
-        check=False,
-    )
+    result = _launch_to_its_end(tmp_path, "robot:=pendulum", f"parameters:={wrong}")
     assert result.returncode == 1
     assert "/no/such/robot.yaml" in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr

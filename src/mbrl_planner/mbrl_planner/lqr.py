@@ -131,7 +131,9 @@ def infinite_horizon(dynamics: LinearDynamics, penalty: QuadraticPenalty) -> Lin
             matrix = matrix @ by_matrix
         if not np.isfinite(value).all() or np.abs(change).max() <= 1e-14 * max(np.abs(value).max(), 1e-300):
             break
-    factor = _cholesky_of_value(penalty, b, value)
+    if not np.isfinite(value).all():
+        raise RiccatiError("the Riccati equation has no finite solution: can the system be stabilised?")
+    factor = _cholesky(penalty.action + b.T @ value @ b, "R + B'VB")
     gains = -_solve(factor, penalty.cross + b.T @ value @ a)
     closed = a + b @ gains
     radius = float(np.abs(np.linalg.eigvals(closed)).max())
@@ -141,12 +143,6 @@ def infinite_horizon(dynamics: LinearDynamics, penalty: QuadraticPenalty) -> Lin
     value_linear = np.asarray(np.linalg.solve(identity - closed.T, slope), dtype=np.float64)
     offsets = -_solve(factor, penalty.action_linear + b.T @ (value @ c + value_linear))
     return LinearController(gains, offsets, value, value_linear)
-
-
-def _cholesky_of_value(penalty: QuadraticPenalty, control: Array, value: Array) -> Array:
-    if not np.isfinite(value).all():
-        raise RiccatiError("the Riccati equation has no finite solution: can the system be stabilised?")
-    return _cholesky(penalty.action + control.T @ value @ control, "R + B'VB")
 
 
 def _check(dynamics: LinearDynamics, penalty: QuadraticPenalty, horizon: int | None) -> tuple[int, int]:

@@ -4,26 +4,24 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbrl_core.config import parameter
 from mbrl_core.specs import Array
-from mbrl_planner.noise import filtered_noise
-from mbrl_planner.planner import Actions, Answer, Planner, PlannerConfig
+from mbrl_planner.planner import Actions
 from mbrl_planner.registry import PLANNERS
-from mbrl_planner.weighting import exponential_weights, scaled_temperature
+from mbrl_planner.weighting import (
+    WeightedAverage,
+    WeightedAverageConfig,
+    exponential_weights,
+    scaled_temperature,
+)
 
 
 @dataclass(frozen=True)
-class MppiConfig(PlannerConfig):
+class MppiConfig(WeightedAverageConfig):
     """Parameters of MPPI."""
 
-    noise_std: float = parameter(
-        0.5,
-        "marginal standard deviation of the perturbations at every step, as a share of half the action range; the same"
-        " whatever noise_weight",
-        minimum=1e-3,
-        maximum=10.0,
-    )
     noise_weight: float = parameter(
         0.4,
         "weight of fresh noise in the filter n_t = w u_t + (1 - w) n_(t-1); 1 is white noise",
@@ -47,7 +45,7 @@ class MppiConfig(PlannerConfig):
 
 
 @PLANNERS.register("mppi", MppiConfig)
-class Mppi(Planner):
+class Mppi(WeightedAverage):
     """Information-theoretic MPPI of Williams et al. 2017, "Information Theoretic MPC for Model-Based Reinforcement
     Learning", algorithm 2: the mean moves to the average of the perturbed sequences weighted by
     exp(-(S - min S) / lambda), S = -return + lambda (1 - alpha) sum_t mean_t^T Sigma^-1 perturbation_t.
@@ -61,36 +59,12 @@ class Mppi(Planner):
     kind = "mppi"
     config: MppiConfig
 
-    def reset(self) -> None:
-        super().reset()
-        self._mean: Actions = self._central_actions()
-        self._return = float("nan")
-
-    def _begin(self, passed: int) -> None:
-        self._mean = self._shifted(self._mean, passed)
-
-    def _iterate(self, state: Array, index: int, last: bool) -> None:
+    def _weights(self, candidates: Actions, returns: NDArray[np.float32]) -> Array:
         config = self.config
-        std = np.float32(config.noise_std) * self.half_range
-        noise = filtered_noise(
-            self.random, config.noise_weight, config.population_size, config.horizon, self.spec.action.size
-        )
-        noise[0] = 0.0  # the mean itself is a candidate
-        noise *= std
-        candidates = noise + self._mean
-        np.clip(candidates, self.lower, self.upper, out=candidates)
-        returns = self._evaluate(state, candidates)
         temperature = scaled_temperature(config.temperature, config.relative_temperature, returns)
         values = returns.astype(np.float64)
         if config.control_cost > 0.0:
+            std = self._std()
             perturbation = (candidates - self._mean) / (std * std)
             values -= temperature * config.control_cost * np.einsum("nta,ta->n", perturbation, self._mean - self.centre)
-        weights = exponential_weights(values, temperature)
-        self._mean = np.tensordot(weights.astype(np.float32), candidates, axes=1)
-        # The rounded weights may sum to a hair more than one.
-        np.clip(self._mean, self.lower, self.upper, out=self._mean)
-        finite = np.isfinite(returns)
-        self._return = float(weights[finite] @ returns[finite])
-
-    def _answer(self) -> Answer:
-        return Answer(self._mean, self._return)
+        return exponential_weights(values, temperature)

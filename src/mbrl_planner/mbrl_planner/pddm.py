@@ -4,26 +4,24 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbrl_core.config import parameter
 from mbrl_core.specs import Array
-from mbrl_planner.noise import filtered_noise
-from mbrl_planner.planner import Actions, Answer, Planner, PlannerConfig
+from mbrl_planner.planner import Actions
 from mbrl_planner.registry import PLANNERS
-from mbrl_planner.weighting import exponential_weights, scaled_temperature
+from mbrl_planner.weighting import (
+    WeightedAverage,
+    WeightedAverageConfig,
+    exponential_weights,
+    scaled_temperature,
+)
 
 
 @dataclass(frozen=True)
-class PddmConfig(PlannerConfig):
+class PddmConfig(WeightedAverageConfig):
     """Parameters of PDDM."""
 
-    noise_std: float = parameter(
-        0.5,
-        "marginal standard deviation of the perturbations at every step, as a share of half the action range; the same"
-        " whatever noise_weight",
-        minimum=1e-3,
-        maximum=10.0,
-    )
     noise_weight: float = parameter(
         0.6,
         "beta: weight of fresh noise in the filter n_t = beta u_t + (1 - beta) n_(t-1); 1 is white",
@@ -41,7 +39,7 @@ class PddmConfig(PlannerConfig):
 
 
 @PLANNERS.register("pddm", PddmConfig)
-class Pddm(Planner):
+class Pddm(WeightedAverage):
     """Nagabandi et al. 2019, "Deep Dynamics Models for Learning Dexterous Manipulation" (arXiv:1909.11652), section
     3.3: every candidate is the mean plus filtered noise (eq. 3 and 4), and the mean becomes
 
@@ -58,31 +56,7 @@ class Pddm(Planner):
     kind = "pddm"
     config: PddmConfig
 
-    def reset(self) -> None:
-        super().reset()
-        self._mean: Actions = self._central_actions()
-        self._return = float("nan")
-
-    def _begin(self, passed: int) -> None:
-        self._mean = self._shifted(self._mean, passed)
-
-    def _iterate(self, state: Array, index: int, last: bool) -> None:
+    def _weights(self, candidates: Actions, returns: NDArray[np.float32]) -> Array:
         config = self.config
-        candidates = filtered_noise(
-            self.random, config.noise_weight, config.population_size, config.horizon, self.spec.action.size
-        )
-        candidates[0] = 0.0
-        candidates *= np.float32(config.noise_std) * self.half_range
-        candidates += self._mean
-        np.clip(candidates, self.lower, self.upper, out=candidates)
-        returns = self._evaluate(state, candidates)
         temperature = scaled_temperature(1.0 / config.reward_weighting, config.relative_weighting, returns)
-        weights = exponential_weights(returns.astype(np.float64), temperature)
-        self._mean = np.tensordot(weights.astype(np.float32), candidates, axes=1)
-        # The rounded weights may sum to a hair more than one.
-        np.clip(self._mean, self.lower, self.upper, out=self._mean)
-        finite = np.isfinite(returns)
-        self._return = float(weights[finite] @ returns[finite])
-
-    def _answer(self) -> Answer:
-        return Answer(self._mean, self._return)
+        return exponential_weights(returns.astype(np.float64), temperature)

@@ -118,7 +118,7 @@ class RecorderNode(ManagedNode):
         super().destroy_node()
 
     def _listen(self) -> None:
-        """Subscribes, once the bag is open: who finds the recorder among the subscribers may count on it."""
+        """Subscribes, once the bag is open or has been reported as impossible: whom others find listening is ready."""
         if not self._listening:
             self._listening = True
             for index, (topic, message_class, profile) in enumerate(self._topics):
