@@ -112,6 +112,16 @@ class DynamicsModel(ABC):
         """A step for `rows` rows a member, at the present weights. Calls may share one: for one rollout at a time."""
         return Stepper(self)
 
+    def trajectories(
+        self, state: Tensor, actions: Tensor, particles: int, propagation: str, generator: torch.Generator
+    ) -> Tensor | None:
+        """The whole rollout at once, by kinds that have something faster than one step after another.
+
+        Arguments are those of `rollout`, already checked. Returns states [N, P, H + 1, state_size], the same numbers,
+        within dtype, as stepping gives; or None when this kind, or this machine, has nothing faster.
+        """
+        return None
+
     def clone(self) -> "DynamicsModel":
         """An independent copy, for a fit in the background."""
         return copy.deepcopy(self)

@@ -37,6 +37,9 @@ def rollout(
     multiple of `model.members`.
     """
     _check(model, particles, propagation)
+    states_at_once = model.trajectories(state, actions, particles, propagation, generator)
+    if states_at_once is not None:
+        return Trajectories(states_at_once)
     if propagation == "mean":
         return _rollout_mean(model, state, actions)
     members, (count, horizon, action_size) = model.members, actions.shape
