@@ -71,6 +71,10 @@ class DynamicsModel(ABC):
     """A probabilistic model of the change of state, possibly with several members; float32 throughout."""
 
     kind: ClassVar[str] = ""
+    learns: ClassVar[bool] = True
+    """False for known dynamics: fits change nothing."""
+    deterministic: ClassVar[bool] = False
+    """True when the variance is always zero: with one member, one particle then says all."""
 
     def __init__(self, configuration: Any, spec: RobotSpec, members: int) -> None:
         self.configuration = configuration

@@ -9,7 +9,9 @@ from mbrl_core.registry import Registry
 from mbrl_core.specs import RobotSpec
 from mbrl_dynamics.model import DynamicsModel
 
-DYNAMICS: Registry[DynamicsModel] = Registry("dynamics", ("mbrl_dynamics.ensemble", "mbrl_dynamics.linear"))
+DYNAMICS: Registry[DynamicsModel] = Registry(
+    "dynamics", ("mbrl_dynamics.ensemble", "mbrl_dynamics.known", "mbrl_dynamics.linear")
+)
 
 
 def make_model(kind: str, mapping: Mapping[str, Any], spec: RobotSpec, seed: int) -> DynamicsModel:

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Problems with known answers."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from mbrl_core.dataset import Transitions
+from mbrl_core.robot_file import load_robot
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, StateSpec
 from mbrl_dynamics.model import DynamicsModel, GaussianPrediction
+from mbrl_dynamics.registry import DYNAMICS
 
 SPEC = RobotSpec(
     name="cart_with_pointer",
@@ -20,7 +24,15 @@ SPEC = RobotSpec(
     ),
     action=ActionSpec(("slider",), ("effort",), ("N",), (-2.0,), (2.0,), (1.0,), (np.inf,)),
 )
+# Known dynamics are those of a robot: one with states and actions of the same sizes and kinds as SPEC.
+ROBOT_FILE = Path(__file__).parents[3] / "config" / "robots" / "cartpole.yaml"
+LEARNED_KINDS = [kind for kind in DYNAMICS.names() if DYNAMICS.get(kind).implementation.learns]
 NOISE = np.array([0.002, 0.01, 0.05, 0.1])
+
+
+def spec_of(kind: str) -> RobotSpec:
+    """The robot that a model of this kind is tested on."""
+    return SPEC if kind in LEARNED_KINDS else load_robot(ROBOT_FILE).spec
 
 
 def true_change(state: Array, action: Array) -> Array:

@@ -4,14 +4,14 @@
 import numpy as np
 import pytest
 import torch
-from problems import SPEC, sample
+from problems import ROBOT_FILE, SPEC, sample, spec_of
 
 from mbrl_dynamics.model import DynamicsModel, GaussianPrediction
 from mbrl_dynamics.registry import DYNAMICS, make_model
 from mbrl_dynamics.rollout import differentiable_rollout, rollout
 
 torch.set_num_threads(1)
-QUICK = {"ensemble": {"hidden_size": 32, "first_steps": 100}, "linear": {}}
+QUICK = {"ensemble": {"hidden_size": 32, "first_steps": 100}, "linear": {}, "mujoco": {"robot_file": str(ROBOT_FILE)}}
 
 
 class KnownMember(DynamicsModel):
@@ -74,7 +74,7 @@ def plain(model, state, actions, particles, propagation, generator):
 @pytest.mark.parametrize("kind", DYNAMICS.names())
 @torch.no_grad()
 def test_engine_equals_the_plain_rollout(kind, propagation):
-    model = make_model(kind, QUICK[kind], SPEC, 0)
+    model = make_model(kind, QUICK[kind], spec_of(kind), 0)
     with torch.enable_grad():
         model.fit(sample(200, 1), 0)
     actions = 2.0 * torch.rand(4, 6, 1, generator=torch.Generator().manual_seed(1)) - 1.0
@@ -87,7 +87,7 @@ def test_engine_equals_the_plain_rollout(kind, propagation):
 @pytest.mark.parametrize("propagation", ["ts1", "tsinf", "mean"])
 @pytest.mark.parametrize("kind", DYNAMICS.names())
 def test_differentiable_rollout_is_the_same_and_its_gradient_that_of_differences(kind, propagation):
-    model = make_model(kind, QUICK[kind], SPEC, 0)
+    model = make_model(kind, QUICK[kind], spec_of(kind), 0)
     model.fit(sample(200, 1), 0)
     actions = 2.0 * torch.rand(3, 5, 1, generator=torch.Generator().manual_seed(1)) - 1.0
     state = torch.tensor([0.1, 3.0, -0.2, 0.4])
@@ -115,7 +115,7 @@ def test_differentiable_rollout_is_the_same_and_its_gradient_that_of_differences
 @pytest.mark.parametrize("kind", DYNAMICS.names())
 @torch.no_grad()
 def test_stepper_equals_predict(kind):
-    model = make_model(kind, QUICK[kind], SPEC, 0)
+    model = make_model(kind, QUICK[kind], spec_of(kind), 0)
     with torch.enable_grad():
         model.fit(sample(200, 1), 0)
     data = sample(model.members * 7, 3)

@@ -22,7 +22,8 @@ class ModelObjective(Objective):
         task.check_robot(model.spec)
         self.model = model
         self.task = task
-        self.particles = particles
+        # Particles of a model without noise are all the same.
+        self.particles = model.members if model.deterministic else particles
         self.propagation = propagation
         self._generator = torch.Generator()
         self._terminates = type(task).terminated is not Task.terminated

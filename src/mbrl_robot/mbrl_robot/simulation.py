@@ -4,8 +4,9 @@
 import mujoco
 import numpy as np
 
+from mbrl_core.mjcf import load_mjcf
 from mbrl_core.robot_file import Robot, start_state
-from mbrl_core.specs import Array, SpecError
+from mbrl_core.specs import Array
 
 # An answer to "how long is left" below this is rounding, not time.
 SMALLEST_STEP = 1e-7
@@ -26,33 +27,12 @@ class MujocoSimulation:
     """
 
     def __init__(self, robot: Robot, substeps: int = 1) -> None:
-        if robot.mjcf is None:
-            raise SpecError(f"robot {robot.spec.name!r}: names no mjcf, and MuJoCo needs one")
-        if not robot.mjcf.is_file():
-            raise FileNotFoundError(f"robot {robot.spec.name!r}: mjcf {robot.mjcf} does not exist")
-        if substeps < 1:
-            raise ValueError(f"substeps: got {substeps}, expected at least 1")
         self.robot = robot
-        self.model = _load(robot)
-        _check_period(robot, self.model.opt.timestep)
-        self.model.opt.timestep /= substeps
-        # MuJoCo would answer a diverged state by a silent reset. It has to be an error.
-        self.model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+        self._mjcf = load_mjcf(robot, substeps)
+        self.model = self._mjcf.model
         self.timestep = float(self.model.opt.timestep)
         self.data = mujoco.MjData(self.model)
-        self._steps_per_control = robot.simulation.steps_per_control * substeps
-        joints = [_joint_id(robot, self.model, joint.name, joint.kind) for joint in robot.joints]
-        self._positions = self.model.jnt_qposadr[joints]
-        self._velocities = self.model.jnt_dofadr[joints]
-        self._actuators = np.array([_actuator_id(robot, self.model, joints[index]) for index in robot.action_joints])
-        self._check_interfaces()
-        # force = gain * control * gear
-        self._effort_per_control = (
-            self.model.actuator_gear[self._actuators, 0] * self.model.actuator_gainprm[self._actuators, 0]
-        )
-        limited = self.model.actuator_ctrllimited[self._actuators].astype(bool)
-        self._lower = np.where(limited, self.model.actuator_ctrlrange[self._actuators, 0], -np.inf)
-        self._upper = np.where(limited, self.model.actuator_ctrlrange[self._actuators, 1], np.inf)
+        self._positions, self._velocities = self._mjcf.positions, self._mjcf.velocities
 
     @property
     def state(self) -> Array:
@@ -88,10 +68,10 @@ class MujocoSimulation:
         size = self.robot.spec.action.size
         if values.shape != (size,) or not np.isfinite(values).all():
             raise ValueError(f"command: got {values.tolist()}, expected {size} finite numbers")
-        control = values / self._effort_per_control
-        clipped = np.clip(control, self._lower, self._upper)
-        self.data.ctrl[self._actuators] = clipped
+        clipped = self._mjcf.control(values)
+        self.data.ctrl[self._mjcf.actuators] = clipped
         # Scaling there and back leaves a rounding error, which is no clipping.
+        control = values / self._mjcf.effort_per_control
         return bool(np.any(np.abs(control - clipped) > 1e-9 * np.abs(clipped)))
 
     def advance(self, steps: int = 1) -> None:
@@ -113,7 +93,7 @@ class MujocoSimulation:
 
     def step_control(self) -> Array:
         """Integrates exactly one control period and returns the state [state_size]."""
-        self.advance(self._steps_per_control)
+        self.advance(self._mjcf.steps_per_control)
         return self.state
 
     def step(self, action: Array) -> Array:
@@ -128,55 +108,3 @@ class MujocoSimulation:
             raise SimulationError(
                 f"simulation of {self.robot.spec.name!r} diverged: state {self.state.tolist()}; reset it"
             )
-
-    def _check_interfaces(self) -> None:
-        actions = self.robot.spec.action
-        for name, interface, actuator in zip(actions.names, actions.interfaces, self._actuators, strict=True):
-            if interface != "effort" or int(self.model.actuator_biastype[actuator]) != int(mujoco.mjtBias.mjBIAS_NONE):
-                raise SpecError(
-                    f"action {name!r}: interface {interface!r} through actuator"
-                    f" {self.model.actuator(int(actuator)).name!r} of {self.robot.mjcf}; simulation drives"
-                    " efforts through <motor> actuators only"
-                )
-
-
-def _load(robot: Robot) -> mujoco.MjModel:
-    try:
-        return mujoco.MjModel.from_xml_path(str(robot.mjcf))
-    except ValueError as error:
-        raise SpecError(f"{robot.mjcf}: {error}") from None
-
-
-def _check_period(robot: Robot, timestep: float) -> None:
-    steps = robot.simulation.steps_per_control
-    if abs(steps * timestep - robot.spec.period) > 1e-9:
-        raise SpecError(
-            f"robot {robot.spec.name!r}: simulation.steps_per_control {steps} times the timestep {timestep:g} s of"
-            f" {robot.mjcf} is {steps * timestep:g} s, expected control.period {robot.spec.period:g} s"
-        )
-
-
-def _joint_id(robot: Robot, model: mujoco.MjModel, name: str, kind: str) -> int:
-    joint = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name)
-    if joint < 0:
-        known = ", ".join(model.joint(index).name for index in range(model.njnt)) or "none"
-        raise SpecError(f"robot {robot.spec.name!r}: joint {name!r} is not in {robot.mjcf}; joints there: {known}")
-    expected = mujoco.mjtJoint.mjJNT_SLIDE if kind == "linear" else mujoco.mjtJoint.mjJNT_HINGE
-    if int(model.jnt_type[joint]) != int(expected):
-        raise SpecError(
-            f"robot {robot.spec.name!r}: joint {name!r} is {kind} but a"
-            f" {mujoco.mjtJoint(model.jnt_type[joint]).name} in {robot.mjcf}, expected {expected.name}"
-        )
-    return int(joint)
-
-
-def _actuator_id(robot: Robot, model: mujoco.MjModel, joint: int) -> int:
-    on_joint = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
-    for actuator in range(model.nu):
-        if int(model.actuator_trntype[actuator]) in on_joint and model.actuator_trnid[actuator, 0] == joint:
-            return actuator
-    driven = ", ".join(model.joint(int(model.actuator_trnid[index, 0])).name for index in range(model.nu)) or "none"
-    raise SpecError(
-        f"robot {robot.spec.name!r}: no actuator of {robot.mjcf} drives joint {model.joint(joint).name!r};"
-        f" driven joints there: {driven}"
-    )

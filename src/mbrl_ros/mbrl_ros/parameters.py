@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ROS parameters from configuration dataclasses: declared once, with descriptors, checked, unknown names refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -78,10 +78,22 @@ def group(node: Node, prefix: str) -> dict[str, Any]:
     }
 
 
-def finish(node: Node) -> None:
-    """Refuses overrides that nobody declared. Raises ConfigurationError that names one and lists the known."""
+def names_of(configuration_classes: Iterable[type], prefix: str) -> set[str]:
+    """Full names of the parameters of several configuration dataclasses."""
+    return {_full_name(prefix, item.name) for each in configuration_classes for item in describe(each)}
+
+
+def finish(node: Node, passed_over: Collection[str] = ()) -> None:
+    """Refuses overrides that nobody declared. Raises ConfigurationError that names one and lists the known.
+
+    `passed_over` are names that may be given and mean nothing here: a robot's tuning file holds for every kind of
+    model, and not every kind has every parameter.
+    """
     known = set(node._parameters)
     for name in sorted(node._parameter_overrides):
+        if name not in known and name in passed_over:
+            node.get_logger().info(f"parameter {name!r} is of another kind and passed over")
+            continue
         if name in known or name in COMMON_PARAMETERS or name.startswith(COMMON_PREFIXES):
             continue
         listed = ", ".join(sorted(item for item in known if not item.startswith(COMMON_PREFIXES)))

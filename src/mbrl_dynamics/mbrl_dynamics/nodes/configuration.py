@@ -22,6 +22,10 @@ class LearnerNodeConfig:
     run_directory: str = parameter(
         "", "folder of the run, checkpoints go to its folder `checkpoints`; empty writes none", read_only=True
     )
+    robot_file: str = parameter(
+        "", "path of the robot file, for kinds of model that know the robot's physics; others do not look at it",
+        read_only=True,
+    )  # fmt: skip
     resume: bool = parameter(
         True, "go on from the newest checkpoint of the run directory, if there is one", read_only=True
     )
@@ -35,4 +39,6 @@ class LearnerNodeConfig:
 class DynamicsKind:
     """Which model; its own parameters stand beside `kind` in the same group."""
 
-    kind: str = parameter("ensemble", "registered dynamics model, for instance ensemble or linear", read_only=True)
+    kind: str = parameter(
+        "ensemble", "registered dynamics model, for instance ensemble, linear or mujoco", read_only=True
+    )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Learns the robot's dynamics while it moves: time_step -> model (latched), learner_status."""
 
+import dataclasses
 import os
 import sys
 from collections import deque
@@ -51,8 +52,11 @@ class LearnerNode(ManagedNode):
         self.settings = parameters.declare(self, LearnerNodeConfig)
         self._kind = parameters.declare(self, DynamicsKind, "dynamics").kind
         self._model_config: Any = parameters.declare(self, DYNAMICS.get(self._kind).configuration, "dynamics")
+        if getattr(self._model_config, "robot_file", None) == "":
+            self._model_config = dataclasses.replace(self._model_config, robot_file=self.settings.robot_file)
         self._learner_config = parameters.declare(self, LearnerConfig, "learner")
-        parameters.finish(self)
+        kinds = (DYNAMICS.get(kind).configuration for kind in DYNAMICS.names())
+        parameters.finish(self, parameters.names_of(kinds, "dynamics"))
         self._producer = f"{self.get_fully_qualified_name()}@{os.uname().nodename}:{os.getpid()}"
         self.health = Health(self)
         self.learner: OnlineLearner | None = None
@@ -98,8 +102,12 @@ class LearnerNode(ManagedNode):
             return
         if self._spec is not None and spec.interface_hash == self._spec.interface_hash:
             return
+        try:
+            model = make_model(self._kind, {"kind": self._kind, **vars(self._model_config)}, spec, self.settings.seed)
+        except ModelError as error:
+            self.health.refuse("dynamics", str(error))
+            return
         self._spec = spec
-        model = make_model(self._kind, {"kind": self._kind, **vars(self._model_config)}, spec, self.settings.seed)
         self.learner = OnlineLearner(model, self._learner_config, self.settings.seed)
         self._resume()
         learned = f"{self.learner.transitions} transitions, model {self.learner.version}"
