@@ -59,13 +59,15 @@ class Mujoco(DynamicsModel):
         super().__init__(dataclasses.replace(configuration, robot_file=str(path)), spec, members=1)
         # Importing MuJoCo takes a third of a second, which processes with a learned model need not spend.
         from mbrl_core.mjcf import load_mjcf, mjcf_hash
+        from mbrl_dynamics.bare_mjcf import bare
         from mbrl_dynamics.batch_simulator import BatchSimulator
 
         try:
             robot = load_robot(path)
             if robot.spec.interface_hash != spec.interface_hash:
                 raise SpecError(f"is of the robot {robot.spec.name!r}, expected the interface of {spec.name!r}")
-            self._simulator = BatchSimulator(load_mjcf(robot, configuration.substeps))
+            mjcf = load_mjcf(robot, configuration.substeps)
+            self._simulator = BatchSimulator(bare(mjcf, robot.mjcf) if robot.mjcf else mjcf)
             physics = f"{mjcf_hash(robot)}/{robot.simulation.steps_per_control}/{configuration.substeps}"
         except (SpecError, FileNotFoundError, ValueError) as error:
             raise ModelError(f"parameter 'dynamics.robot_file': {path}: {error}") from None

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Known dynamics against the simulation of every robot, and what they refuse."""
 
+import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,10 @@ import torch
 import yaml
 
 from mbrl_core.config import load_preset
+from mbrl_core.mjcf import load_mjcf
 from mbrl_core.robot_file import Robot, load_robot
+from mbrl_dynamics.bare_mjcf import bare
+from mbrl_dynamics.batch_simulator import BatchSimulator
 from mbrl_dynamics.known import Mujoco
 from mbrl_dynamics.model import ModelError
 from mbrl_dynamics.registry import make_model
@@ -128,6 +133,32 @@ def test_what_diverges_or_is_no_number_is_predicted_as_nan() -> None:
     torch.testing.assert_close(mean[:1], model.predict(states[:1], actions[:1]).mean[0])
     later = rollout(model, states[3], torch.zeros(2, 5, 1), 1, "mean", torch.Generator()).states
     assert later[:, 0, 0].isfinite().all() and later[:, 0, 1:].isnan().all()
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+def test_leaving_out_what_only_looks_changes_no_bit(name: str) -> None:
+    robot, _ = robot_and_model(name)
+    assert robot.mjcf is not None
+    mjcf = load_mjcf(robot)
+    stripped = bare(mjcf, robot.mjcf)
+    assert stripped.model.ngeom == 0 < mjcf.model.ngeom
+    random = np.random.default_rng(5)
+    state = random.normal(0.0, 0.5, (10, robot.spec.state.size))
+    control = random.uniform(-1.0, 1.0, (10, 20, robot.spec.action.size))
+    np.testing.assert_array_equal(
+        BatchSimulator(stripped).run(state, control, 1), BatchSimulator(mjcf).run(state, control, 1)
+    )
+
+
+def test_what_may_touch_stays(tmp_path: Path) -> None:
+    robot, _ = robot_and_model("pendulum")
+    assert robot.mjcf is not None
+    path = tmp_path / "touching.xml"
+    text = robot.mjcf.read_text().replace('<include file="scene.xml"/>', "").replace('material="floor"', "")
+    text = re.sub(r' material="\w+"', "", text).replace('<geom name="bob"', '<geom name="bob" contype="1"')
+    path.write_text(text)
+    mjcf = load_mjcf(dataclasses.replace(robot, mjcf=path))
+    assert bare(mjcf, path) is mjcf
 
 
 def test_clones_and_thread_counts_give_the_same_bytes() -> None:
