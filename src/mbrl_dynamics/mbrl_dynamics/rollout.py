@@ -6,9 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mbrl_dynamics.model import DynamicsModel
+from mbrl_dynamics.model import DynamicsModel, KeepGoing
 
 PROPAGATIONS = ("ts1", "tsinf", "mean")
+
+
+class RolloutInterrupted(RuntimeError):
+    """A rollout was told to stop before its end."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ def rollout(
     particles: int,
     propagation: str,
     generator: torch.Generator,
+    keep_going: KeepGoing | None = None,
 ) -> Trajectories:
     """Rolls actions [N, H, action_size] from state [state_size].
 
@@ -34,14 +39,14 @@ def rollout(
     particle, whatever `particles` says. Assignments and noise are the same for all N sequences (common random
     numbers): each sequence's trajectories have the distribution of the paper, and differences between sequences are
     differences of the sequences. Raises ValueError on an unknown propagation or when `particles` is not a
-    multiple of `model.members`.
+    multiple of `model.members`, and RolloutInterrupted once `keep_going`, asked before every step, says no.
     """
     _check(model, particles, propagation)
     states_at_once = model.trajectories(state, actions, particles, propagation, generator)
     if states_at_once is not None:
         return Trajectories(states_at_once)
     if propagation == "mean":
-        return _rollout_mean(model, state, actions)
+        return _rollout_mean(model, state, actions, keep_going)
     members, (count, horizon, action_size) = model.members, actions.shape
     share = particles // members
     size = state.shape[-1]
@@ -54,6 +59,7 @@ def rollout(
     if reassign:
         order = torch.rand(horizon, particles, generator=generator).argsort(dim=1)
     for step in range(horizon):
+        _check_time(keep_going, step)
         current, following = states[step], states[step + 1]
         if reassign:
             current = current[order[step]]
@@ -74,11 +80,13 @@ def differentiable_rollout(
     particles: int,
     propagation: str,
     generator: torch.Generator,
+    keep_going: KeepGoing | None = None,
 ) -> Trajectories:
     """What `rollout` computes, from the same random numbers, by operations that gradients go back through.
 
     The noise is an input (reparameterisation), so the gradient with respect to the actions is that of these very
-    trajectories. Arguments and errors are those of `rollout`.
+    trajectories. Arguments and errors are those of `rollout`; `keep_going` is asked again before every step on the way
+    back through them.
     """
     _check(model, particles, propagation)
     members, (count, horizon, _) = model.members, actions.shape
@@ -86,6 +94,7 @@ def differentiable_rollout(
         current = state.expand(count, -1)
         states = [current[None]]
         for step in range(horizon):
+            _check_time(keep_going, step, current)
             current = model.predict(current, actions[:, step]).mean.mean(dim=0)
             states.append(current[None])
         return Trajectories(torch.stack(states).permute(2, 1, 0, 3))
@@ -96,6 +105,7 @@ def differentiable_rollout(
     current = state.expand(particles, count, size)
     states = [current]
     for step in range(horizon):
+        _check_time(keep_going, step, current)
         if order is not None:
             current = current[order[step]]
         rows = current.reshape(members, -1, size)
@@ -128,13 +138,24 @@ def _by_particle(values: Tensor, particles: int) -> Tensor:
     return values.reshape(members, size, share, rows // share).transpose(1, 2).reshape(particles, size, rows // share)
 
 
-def _rollout_mean(model: DynamicsModel, state: Tensor, actions: Tensor) -> Trajectories:
+def _check_time(keep_going: KeepGoing | None, step: int, state: Tensor | None = None) -> None:
+    """Asks before a step, and again when gradients come back to its `state`."""
+    if keep_going is None:
+        return
+    if not keep_going():
+        raise RolloutInterrupted(f"stopped at step {step}")
+    if state is not None and state.requires_grad:
+        state.register_hook(lambda gradient: _check_time(keep_going, step))
+
+
+def _rollout_mean(model: DynamicsModel, state: Tensor, actions: Tensor, keep_going: KeepGoing | None) -> Trajectories:
     count, horizon, _ = actions.shape
     states = torch.empty(horizon + 1, 1, state.shape[-1], count)
     states[0] = state.unsqueeze(1)
     stepper = model.stepper(count)
     by_step = actions.permute(1, 2, 0)
     for step in range(horizon):
+        _check_time(keep_going, step)
         mean, _ = stepper.step(states[step].expand(model.members, -1, -1), by_step[step].expand(model.members, -1, -1))
         torch.mean(mean, dim=0, keepdim=True, out=states[step + 1])
     return Trajectories(states.permute(3, 1, 0, 2))

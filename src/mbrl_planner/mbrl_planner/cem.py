@@ -67,6 +67,7 @@ class Cem(Planner):
         np.clip(candidates, self.lower, self.upper, out=candidates)
         returns = self._evaluate(state, candidates)
         order = np.argpartition(-returns, config.elites)[: config.elites]
+        order = order[np.isfinite(returns[order])]
         elites = candidates[order]
         keep = np.float32(config.momentum)
         self._mean = keep * self._mean + (1 - keep) * elites.mean(axis=0)

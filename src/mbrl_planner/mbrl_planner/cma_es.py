@@ -97,7 +97,7 @@ class CmaEs(Planner):
         if last:
             points[-1] = np.clip(mean, -1.0, 1.0)
         candidates = self._actions(points.reshape(len(points), *self._mean.shape))
-        returns = self._evaluate(state, candidates)
+        returns = self._evaluate(state, candidates, last_first=True)
         order = np.argsort(-returns)[: strategy.parents]
         best = int(order[0])
         if returns[best] > self._best.predicted_return:

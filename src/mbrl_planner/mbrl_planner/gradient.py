@@ -4,7 +4,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from mbrl_core.config import parameter
 from mbrl_core.specs import Array
@@ -65,13 +64,12 @@ class GradientShooting(Planner):
         self._best = Answer(last, -np.inf)
 
     def _iterate(self, state: Array, index: int, last: bool) -> None:
-        returned, gradient = self.objective.with_gradient(state, torch.from_numpy(self._sequences))
-        returns = self._check_returns(returned.numpy(), state)
+        returns, gradient = self._evaluate_with_gradient(state, self._sequences)
         best = int(np.argmax(returns))
         if returns[best] > self._best.predicted_return:
             self._best = Answer(self._sequences[best].copy(), float(returns[best]), self.objective.prediction(best))
         if not last:
-            self._ascend(gradient.numpy(), np.isfinite(returns), index)
+            self._ascend(gradient, np.isfinite(returns), index)
 
     def _ascend(self, gradient: Actions, finite: np.ndarray, index: int) -> None:
         """One step of Adam in units of half the action range."""

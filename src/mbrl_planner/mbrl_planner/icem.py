@@ -120,8 +120,9 @@ class Icem(Planner):
         if last:
             parts.append(self._mean[None])
         candidates = np.concatenate(parts)
-        returns = self._evaluate(state, candidates)
+        returns = self._evaluate(state, candidates, last_first=True)
         order = np.argsort(-returns)[: config.elites]
+        order = order[np.isfinite(returns[order])]
         elites = candidates[order]
         best = int(order[0])
         if returns[best] > self._best.predicted_return:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The objective of model predictive control: expected return of action sequences under a learned model."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from mbrl_core.specs import Array
 from mbrl_core.tasks import Task
 from mbrl_dynamics.model import DynamicsModel
-from mbrl_dynamics.rollout import differentiable_rollout, rollout
+from mbrl_dynamics.rollout import RolloutInterrupted, Trajectories, differentiable_rollout, rollout
+from mbrl_planner.errors import OutOfTime
 from mbrl_planner.planner import Objective
 
 
@@ -18,6 +21,8 @@ class ModelObjective(Objective):
     Raises ConfigurationError when the task is not defined on the model's robot.
     """
 
+    divisible = True
+
     def __init__(self, model: DynamicsModel, task: Task, particles: int, propagation: str) -> None:
         task.check_robot(model.spec)
         self.model = model
@@ -27,28 +32,48 @@ class ModelObjective(Objective):
         self.propagation = propagation
         self._generator = torch.Generator()
         self._terminates = type(task).terminated is not Task.terminated
-        self._states: torch.Tensor | None = None
+        self._states: list[tuple[int, torch.Tensor]] = []  # of the newest batch, by the number of the first candidate
+        self._part: tuple[int, bool] | None = None
+        self._before_batch: torch.Tensor | None = None
 
     def start(self, seed: int) -> None:
         self._generator.manual_seed(seed)
 
+    def part_of_batch(self, first: int, begins: bool) -> None:
+        self._part = first, begins
+
     def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
-        start = torch.as_tensor(state, dtype=torch.float32)
-        trajectories = rollout(self.model, start, actions, self.particles, self.propagation, self._generator)
-        self._states = trajectories.states
+        trajectories = self._roll_out(rollout, state, actions)
         return self._returns(trajectories.states, actions)
+
+    def _roll_out(self, roll: Callable[..., Trajectories], state: Array, actions: torch.Tensor) -> Trajectories:
+        """Trajectories of the next part of a batch, by default a whole one."""
+        (first, begins), self._part = self._part or (0, True), None
+        if begins:
+            self._states.clear()
+            self._before_batch = self._generator.get_state()
+        elif self._before_batch is not None:
+            self._generator.set_state(self._before_batch)
+        start = torch.as_tensor(state, dtype=torch.float32)
+        try:
+            trajectories = roll(
+                self.model, start, actions, self.particles, self.propagation, self._generator, self.keep_going
+            )
+        except RolloutInterrupted as interrupted:
+            raise OutOfTime(str(interrupted)) from None
+        self._states.append((first, trajectories.states.detach()))
+        return trajectories
 
     def with_gradient(self, state: Array, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Objective.with_gradient`; particles and noise are those of a call without gradient."""
         with torch.inference_mode(False), torch.enable_grad():
             variables = actions.clone().requires_grad_(True)
-            start = torch.as_tensor(state, dtype=torch.float32)
-            trajectories = differentiable_rollout(
-                self.model, start, variables, self.particles, self.propagation, self._generator
-            )
+            trajectories = self._roll_out(differentiable_rollout, state, variables)
             returns = self._returns(trajectories.states, variables)
-            (gradient,) = torch.autograd.grad(returns.sum(), variables)
-        self._states = trajectories.states.detach()
+            try:
+                (gradient,) = torch.autograd.grad(returns.sum(), variables)
+            except RolloutInterrupted as interrupted:
+                raise OutOfTime(str(interrupted)) from None
         return returns.detach(), gradient
 
     def _returns(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
@@ -61,7 +86,10 @@ class ModelObjective(Objective):
         return torch.where(returns.isfinite(), returns, -torch.inf)
 
     def prediction(self, index: int) -> tuple[Array, Array] | None:
-        return None if self._states is None else _moments(self._states[index])
+        for first, states in self._states:
+            if first <= index < first + len(states):
+                return _moments(states[index - first])
+        return None
 
     def predict(self, state: Array, actions: Array) -> tuple[Array, Array]:
         """Moments over particles; see `Objective.predict`."""

@@ -5,7 +5,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,13 +16,24 @@ from mbrl_core.config import parameter
 from mbrl_core.messages import Plan
 from mbrl_core.random_streams import generator, stream_seed
 from mbrl_core.specs import Array, RobotSpec
+from mbrl_planner.deadline import DeadlineKeeper
+from mbrl_planner.errors import OutOfTime, PlanningError
+
+__all__ = ["Actions", "Answer", "Objective", "OutOfTime", "Planner", "PlannerConfig", "PlanningError"]
 
 Actions = NDArray[np.float32]
 """float32 action sequences [..., horizon, action_size] in normalised units."""
 
 
 class Objective(ABC):
-    """What a planner maximises: the expected sum of rewards of an action sequence."""
+    """What a planner maximises: the expected sum of rewards of an action sequence.
+
+    `divisible`: whether a batch may be evaluated part by part, see `part_of_batch`. While `keep_going` is set, an
+    objective that can stop in the middle of its work asks it now and then, and raises OutOfTime once it says no.
+    """
+
+    divisible: ClassVar[bool] = False
+    keep_going: Callable[[], bool] | None = None
 
     def start(self, seed: int) -> None:  # noqa: B027 - an objective without randomness has nothing to do
         """Starts the random stream of one plan: the same seed and the same calls give the same returns."""
@@ -31,6 +43,11 @@ class Objective(ABC):
         """Returns [N] (float32) of `actions` [N, H, action_size] (float32, normalised) from `state` [state_size].
 
         A sequence whose return cannot be computed (non-finite prediction) gets -inf.
+        """
+
+    def part_of_batch(self, first: int, begins: bool) -> None:  # noqa: B027 - only divisible objectives are told
+        """The next call evaluates the candidates `first`, `first` + 1, ... of a batch; with `begins` it is the batch's
+        first call. All calls of a batch use the same random numbers, and `prediction` counts in the whole batch.
         """
 
     def with_gradient(self, state: Array, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,46 +91,6 @@ class PlannerConfig:
     )
 
 
-class IterationClock:
-    """Measured duration of each iteration of a plan: an upper quantile, which rises fast and falls slowly.
-
-    A planner asks it before every iteration, so that none is started that cannot finish in time.
-    """
-
-    RISE = 0.5  # share of the gap closed by one slower iteration
-    FALL = 0.1  # and by one faster iteration
-    FORGET = 0.9  # factor after a plan that had no time at all: one slow outlier must not stop planning for good
-
-    def __init__(self) -> None:
-        self._bounds: list[float] = []
-
-    def expected(self, index: int) -> float:
-        """Seconds that iteration `index` is expected to take; 0 while nothing has been measured."""
-        if not self._bounds:
-            return 0.0
-        return self._bounds[min(index, len(self._bounds) - 1)]
-
-    def record(self, index: int, seconds: float) -> None:
-        """Takes the measured duration of iteration `index`."""
-        if index >= len(self._bounds):
-            self._bounds.append(seconds)
-            return
-        gap = seconds - self._bounds[index]
-        self._bounds[index] += (self.RISE if gap > 0.0 else self.FALL) * gap
-
-    def total(self, iterations: int) -> float:
-        """Seconds that `iterations` iterations are expected to take."""
-        return sum(self.expected(index) for index in range(iterations))
-
-    def clear(self) -> None:
-        """Forgets all measurements."""
-        self._bounds = []
-
-    def starved(self) -> None:
-        """Takes note that a plan could not do a single iteration."""
-        self._bounds = [self.FORGET * bound for bound in self._bounds]
-
-
 @dataclass
 class Answer:
     """What an optimiser would answer now: actions [H, action_size], their expected return, predicted states."""
@@ -128,7 +105,10 @@ class Planner(ABC):
 
     Subclasses implement `_begin`, `_iterate` and `_answer`; this class owns the warm start, the random stream,
     the deadline and the checks. `objective` may be replaced between plans (a new model or task): the warm start stays.
-    `clock` is in the seconds of `deadline`; it is an argument so that tests need not wait.
+    `clock` is in the seconds of `deadline`; it is an argument so that tests need not wait. An iteration evaluates its
+    candidates by `_evaluate`, which keeps to the deadline (DeadlineKeeper says how); whatever else takes long in one
+    calls `_check_time` now and then. What an iteration changes in the planner's answer it changes after that: it may
+    end there by OutOfTime.
     """
 
     kind: ClassVar[str] = ""
@@ -146,7 +126,7 @@ class Planner(ABC):
         self.objective = objective
         self.seed = seed
         self._clock = clock
-        self._pace = IterationClock()
+        self._time = DeadlineKeeper(clock)
         self.lower = np.asarray(spec.action.lower, dtype=np.float32)
         self.upper = np.asarray(spec.action.upper, dtype=np.float32)
         self.centre = 0.5 * (self.lower + self.upper)
@@ -163,7 +143,7 @@ class Planner(ABC):
 
     def expected_seconds(self) -> float:
         """Time that a whole plan is expected to take, as measured; 0 before the first one."""
-        return self._pace.total(self.config.iterations)
+        return self._time.expected_seconds(self.config.iterations)
 
     def warm_up(self, seconds: float = 0.5) -> None:
         """Makes two plans from the zero state, each of about `seconds` at most, and forgets them: a process's
@@ -173,21 +153,22 @@ class Planner(ABC):
         """
         for _ in range(2):
             self.reset()
-            self._pace.clear()
-            self.plan(np.zeros(self.spec.state.size), self._clock() + seconds)
+            self._time.forget()
+            with self._time.calibration():
+                self.plan(np.zeros(self.spec.state.size), self._clock() + seconds)
         self.reset()
 
     def plan(self, state: Array, deadline: float | None = None, step_key: tuple[int, int] = (0, 0)) -> Plan:
         """Plans from `state` [state_size].
 
         `step_key` is (episode, step) of the first row: it names the random stream and tells how many steps have
-        passed since the last plan, by which the warm start is shifted. With a `deadline` (seconds of `clock`)
-        no iteration is started that is not expected to finish in time, and the best so far is returned; without
-        one the configured number of iterations is done and the plan is a function of the arguments and the
-        earlier plans alone.
+        passed since the last plan, by which the warm start is shifted. With a `deadline` (seconds of `clock`) the
+        best found by then is returned: with fewer iterations than configured, the last perhaps of fewer candidates;
+        where there is time for none, the last plan shifted. Without a deadline all iterations are done and the plan is
+        a function of the arguments and the earlier plans alone.
 
-        Raises ValueError when the state has another size or non-finite numbers, and PlanningError when no
-        candidate has a finite return.
+        Raises ValueError when the state has another size or non-finite numbers, PlanningError when no candidate has a
+        finite return, and OutOfTime when there is no time for a single candidate and no last plan.
         """
         state = np.asarray(state, dtype=np.float64)
         if state.shape != (self.spec.state.size,) or not np.isfinite(state).all():
@@ -197,13 +178,17 @@ class Planner(ABC):
         warm = self._previous_actions is not None
         self.random = generator(self.seed, episode, step, "planner")
         self.objective.start(stream_seed(self.seed, episode, step, "planner_objective"))
-        with torch.inference_mode():
-            self._begin(passed)
-            iterations = self._optimise(state, deadline, warm)
-            if iterations == 0:
-                answer = Answer(self._shifted(cast(Actions, self._previous_actions), passed))
-            else:
-                answer = self._answer()
+        iterations, objective = 0, self.objective
+        self._time.begin(deadline, objective)
+        try:
+            with torch.inference_mode():
+                self._begin(passed)
+                iterations = self._time.iterate(
+                    self.config.iterations, partial(self._iterate, state), objective.divisible, warm
+                )
+                answer = self._answer() if iterations else self._unchanged(passed)
+        finally:
+            self._time.end(objective, iterations > 0)
         self._previous = (episode, step)
         self._previous_actions = answer.actions
         # In double precision a single-precision limit such as 0.1 would lie outside of itself.
@@ -218,22 +203,15 @@ class Planner(ABC):
             deadline_missed=deadline is not None and self._clock() > deadline,
         )
 
-    def _optimise(self, state: Array, deadline: float | None, warm: bool) -> int:
-        limit = self.config.iterations
-        for index in range(limit):
-            started = self._clock()
-            last = index == limit - 1
-            if deadline is not None:
-                finish = started + self._pace.expected(index)
-                # Without anything to answer, a late plan is better than none.
-                if finish > deadline and (index > 0 or warm):
-                    if index == 0:
-                        self._pace.starved()
-                    return index
-                last = last or finish + self._pace.expected(index + 1) > deadline
-            self._iterate(state, index, last)
-            self._pace.record(index, self._clock() - started)
-        return limit
+    def _unchanged(self, passed: int) -> Answer:
+        if self._previous_actions is None:
+            raise OutOfTime("the deadline left no time for a first candidate, and there is no earlier plan")
+        return Answer(self._shifted(self._previous_actions, passed))
+
+    def _check_time(self) -> None:
+        """For long work within an iteration. Raises OutOfTime, by which the iteration is given up."""
+        if not self._time.keep_going():
+            raise OutOfTime("the deadline has come")
 
     def _steps_passed(self, episode: int, step: int) -> int:
         """Steps since the previous plan; forgets a warm start that is of another episode or no longer overlaps."""
@@ -257,9 +235,25 @@ class Planner(ABC):
         tail = np.repeat(actions[..., -1:, :], passed, axis=-2)
         return np.concatenate([actions[..., passed:, :], tail], axis=-2)
 
-    def _evaluate(self, state: Array, candidates: Actions) -> NDArray[np.float32]:
-        """Returns [N] of candidates [N, H, action_size]. Raises PlanningError when none is finite."""
-        return self._check_returns(self.objective(state, torch.from_numpy(candidates)).numpy(), state)
+    def _evaluate(self, state: Array, candidates: Actions, last_first: bool = False) -> NDArray[np.float32]:
+        """Returns [N] of candidates [N, H, action_size]; -inf for those that a deadline left no time for: the last
+        ones, or with `last_first` the first ones.
+
+        Raises PlanningError when none is finite, and OutOfTime when too few were evaluated to learn from.
+        """
+
+        def evaluate(sequences: torch.Tensor) -> tuple[torch.Tensor]:
+            return (self.objective(state, sequences),)
+
+        (returns,) = self._time.evaluate(evaluate, torch.from_numpy(candidates), self.objective, last_first)
+        return self._check_returns(returns.numpy(), state)
+
+    def _evaluate_with_gradient(self, state: Array, candidates: Actions) -> tuple[NDArray[np.float32], Actions]:
+        """As `_evaluate`, and the gradient [N, H, action_size], which is zero where time ran out."""
+        evaluate = partial(self.objective.with_gradient, state)
+        sequences = torch.from_numpy(candidates)
+        returns, gradient = self._time.evaluate(evaluate, sequences, self.objective, name="gradient")
+        return self._check_returns(returns.numpy(), state), gradient.numpy()
 
     @staticmethod
     def _check_returns(returns: NDArray[Any], state: Array) -> NDArray[np.float32]:
@@ -282,7 +276,3 @@ class Planner(ABC):
     @abstractmethod
     def _answer(self) -> Answer:
         """The best answer after at least one iteration."""
-
-
-class PlanningError(RuntimeError):
-    """No candidate has a finite return: the model predicts non-finite states, or the reward is not finite there."""

@@ -5,10 +5,15 @@ import numpy as np
 import pytest
 import torch
 from analytic import ExactObjective, double_integrator, spec_of
+from graph import SPEC, learned_model
 
 from mbrl_core.specs import Array
+from mbrl_core.tasks import make_task
+from mbrl_planner.deadline import DeadlineKeeper
 from mbrl_planner.delay import DelayEstimator
-from mbrl_planner.planner import IterationClock, Planner
+from mbrl_planner.objective import ModelObjective
+from mbrl_planner.pace import BatchClock, IterationClock
+from mbrl_planner.planner import OutOfTime, Planner
 from mbrl_planner.registry import PLANNERS, build_planner, configure_planner
 
 KINDS = PLANNERS.names()
@@ -29,6 +34,44 @@ class TimedObjective(ExactObjective):
         self.now += self.seconds
         self.sizes.append(len(actions))
         return super().__call__(state, actions)
+
+
+class DivisibleObjective(TimedObjective):
+    """Takes `seconds` of its own clock and `each` for every candidate; can stop in the middle of a call."""
+
+    divisible = True
+
+    def __init__(self, seconds: float, each: float, steps: int = 5) -> None:
+        super().__init__(seconds)
+        self.each = each
+        self.steps = steps
+        self._part = (0, True)
+        self._parts: list[tuple[int, torch.Tensor]] = []
+
+    def part_of_batch(self, first: int, begins: bool) -> None:
+        self._part = first, begins
+
+    def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
+        for _ in range(self.steps):
+            if self.keep_going is not None and not self.keep_going():
+                raise OutOfTime("stopped")
+            self.now += (self.seconds + self.each * len(actions)) / self.steps
+        self.sizes.append(len(actions))
+        returns = ExactObjective.__call__(self, state, actions)
+        (first, begins), self._part = self._part, (0, True)
+        self._parts = [*([] if begins else self._parts), (first, self._states.detach())]
+        return returns
+
+    def prediction(self, index: int) -> tuple[Array, Array]:
+        (mean,) = (states[index - first] for first, states in self._parts if 0 <= index - first < len(states))
+        return mean.numpy().astype(np.float64), np.zeros_like(mean, dtype=np.float64)
+
+
+def divisible(kind: str, seconds: float, each: float, population: int = 100) -> tuple[Planner, DivisibleObjective]:
+    objective = DivisibleObjective(seconds, each)
+    mapping = {"kind": kind, "horizon": 3, "iterations": 5, "population_size": population}
+    name, config = configure_planner(mapping)
+    return build_planner(name, config, spec_of(2, 1, 3.0), objective, 0, lambda: objective.now), objective
 
 
 def timed(kind: str, iterations: int = 5) -> tuple[Planner, TimedObjective]:
@@ -64,6 +107,116 @@ def test_a_deadline_that_leaves_time_changes_nothing(kind: str) -> None:
     np.testing.assert_array_equal(in_time.actions, other.plan(START, None, (0, 0)).actions)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("fixed", "each"), [(1e-5, 1e-5), (3e-3, 8e-5), (1e-3, 1e-3)])
+def test_any_deadline_is_kept_and_the_time_is_used(kind: str, fixed: float, each: float) -> None:
+    """Budgets from a few candidates to all of five iterations, each with and without an earlier plan."""
+    planner, objective = divisible(kind, fixed, each)
+    planner.warm_up(10.0)
+    for first in (True, False):
+        for budget in np.geomspace(0.005, 1.5, 8):
+            planner.reset()
+            if not first:
+                planner.plan(START, step_key=(0, 0))
+            begin = objective.now
+            objective.sizes.clear()
+            plan = planner.plan(START, begin + budget, (0, 1))
+            taken = objective.now - begin
+            # One step of one evaluation is where it stops at the latest.
+            grain = (fixed + each * max(objective.sizes, default=0)) / objective.steps
+            assert taken <= budget + min(grain, max(1e-3, 0.05 * budget)), (budget, objective.sizes)
+            assert np.isfinite(plan.actions).all()
+            if plan.iterations < planner.config.iterations:
+                # What is left would not have been half of another iteration, or is a part too small to pay.
+                whole = fixed + each * 130
+                assert budget - taken <= max(0.55 * whole, 6.0 * fixed + each), (budget, taken, objective.sizes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_evaluation_that_gets_slower_is_stopped(kind: str) -> None:
+    planner, objective = divisible(kind, 1e-3, 1e-4)
+    planner.warm_up(10.0)
+    planner.plan(START, step_key=(0, 0))
+    objective.each *= 30.0
+    for step in range(1, 30):
+        begin = objective.now
+        plan = planner.plan(START, begin + 0.05, (0, step))
+        assert objective.now - begin <= 0.05 + (1e-3 + objective.each * 130) / objective.steps
+        assert np.isfinite(plan.actions).all()
+    objective.each /= 30.0
+    done = [planner.plan(START, objective.now + 10.0, (0, 30 + index)).iterations for index in range(100)]
+    assert done[-1] == 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_deadline_that_has_passed_is_refused_unless_there_is_an_earlier_plan(kind: str) -> None:
+    planner, objective = divisible(kind, 1e-3, 1e-4)
+    planner.warm_up(10.0)
+    with pytest.raises(OutOfTime, match="no time for a first candidate"):
+        planner.plan(START, objective.now - 1.0, (0, 0))
+    first = planner.plan(START, None, (0, 1))
+    plan = planner.plan(START, objective.now - 1.0, (0, 2))
+    assert (plan.iterations, plan.deadline_missed) == (0, True)
+    np.testing.assert_array_equal(plan.actions[:-1], first.actions[1:])
+
+
+@pytest.mark.parametrize("propagation", ["tsinf", "ts1", "mean"])
+def test_a_batch_in_parts_is_the_same_batch(propagation: str) -> None:
+    """The same random numbers in every part, and predictions by the number in the whole batch."""
+    model = learned_model()
+    actions = torch.rand(20, 6, 1, generator=torch.Generator().manual_seed(1)) - 0.5
+    state = np.array([0.1, 0.0, 0.0, 0.0])
+
+    def objective() -> ModelObjective:
+        made = ModelObjective(model, make_task("cartpole_tip"), 10, propagation)
+        made.start(5)
+        return made
+
+    whole, parts = objective(), objective()
+    expected = whole(state, actions)
+    for function in (parts, lambda *arguments: parts.with_gradient(*arguments)[0]):
+        parts.start(5)
+        got = torch.empty(20)
+        for first, last in ((12, 20), (5, 12), (0, 5)):
+            parts.part_of_batch(first, begins=first == 12)
+            got[first:last] = function(state, actions[first:last])
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+        for index in (0, 5, 11, 19):
+            mean, deviation = parts.prediction(index) or (None, None)
+            np.testing.assert_allclose(mean, whole.prediction(index)[0], atol=1e-5)  # type: ignore[index]
+            np.testing.assert_allclose(deviation, whole.prediction(index)[1], atol=1e-5)  # type: ignore[index]
+    # The next batch draws what it would have drawn.
+    again = whole(state, actions)
+    parts.start(5)
+    parts.part_of_batch(0, begins=True)
+    parts(state, actions[:3])
+    torch.testing.assert_close(parts(state, actions), again, rtol=1e-5, atol=1e-5)
+
+
+def test_a_rollout_stops_when_it_is_told_to() -> None:
+    objective = ModelObjective(learned_model(), make_task("cartpole_tip"), 5, "tsinf")
+    actions = torch.zeros(4, 6, 1)
+    for allowed in (0, 3, 6, 9):  # six steps forward, six back
+        asked = iter([True] * allowed)
+        objective.keep_going = lambda asked=asked: next(asked, False)  # type: ignore[misc]
+        with pytest.raises(OutOfTime, match=r"stopped at step \d"):
+            objective.with_gradient(np.zeros(SPEC.state.size), actions)
+    asked = iter([True] * 6)
+    objective.keep_going = lambda: next(asked, False)
+    assert torch.isfinite(objective(np.zeros(SPEC.state.size), actions)).all()
+
+
+def test_the_most_promising_candidates_are_evaluated_first() -> None:
+    """iCEM keeps elites and the mean at the end of its batch, and evaluates the end when there is no time for all."""
+    planner, objective = divisible("icem", 0.0, 1e-3)
+    planner.warm_up(10.0)
+    best = planner.plan(START, step_key=(0, 0)).predicted_return
+    objective.sizes.clear()
+    plan = planner.plan(START, objective.now + 0.08, (0, 0))
+    assert plan.iterations == 1 and sum(objective.sizes) < 100
+    assert plan.predicted_return >= best - 1e-4
+
+
 def test_iterations_get_slower_and_planning_still_recovers() -> None:
     planner, objective = timed("icem")
     planner.plan(START, step_key=(0, 0))
@@ -97,6 +250,28 @@ def test_iteration_clock() -> None:
     clock.starved()
     assert clock.expected(0) == pytest.approx(0.9 * 2.8)
     assert clock.total(3) == pytest.approx(3 * 0.9 * 2.8)
+
+
+def test_batch_clock() -> None:
+    clock = BatchClock()
+    assert not clock.measured and clock.expected(10) == 0.0
+    clock.record(10, 1.0)
+    assert clock.expected(20) == pytest.approx(2.0) and clock.fitting(0.55) == 5
+    clock.calibrate(2, 3.2, 100, 13.0)
+    assert clock.expected(50) == pytest.approx(8.0)
+    assert clock.fitting(8.001) == 50 and clock.fitting(1.0) == 0
+    assert clock.worthwhile(0.5) == 120  # four times what the fixed share costs
+    clock.record(50, 16.0)
+    assert clock.expected(50) == pytest.approx(16.0)
+    clock.record(50, 8.0)
+    assert 8.0 < clock.expected(50) < 16.0
+
+
+def test_without_a_deadline_nothing_is_cut() -> None:
+    keeper = DeadlineKeeper(lambda: 0.0)
+    objective = DivisibleObjective(1.0, 1.0)
+    (returns,) = keeper.evaluate(lambda part: (objective(START, part),), torch.zeros(50, 5, 1), objective)
+    assert objective.sizes == [50] and returns.shape == (50,)
 
 
 def test_delay_follows_the_upper_quantile_without_flicker() -> None:

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps a planner within its deadline: how many iterations, and how many candidates of them, there is time for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+
+from mbrl_planner.errors import OutOfTime
+from mbrl_planner.pace import BatchClock, IterationClock
+
+if TYPE_CHECKING:
+    from mbrl_planner.planner import Objective
+
+Evaluate = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+"""Returns [N], and maybe more [N, ...], of candidates [N, H, action_size]."""
+
+
+class DeadlineKeeper:
+    """Runs a planner's iterations and its evaluations so that they end by the deadline, in seconds of `clock`.
+
+    Three things do so. No iteration is started of which, as measured, less than LEAST_SHARE would be evaluated in time.
+    An evaluation takes as many candidates as are expected to fit, in parts that are at most LARGEST_BET of the time
+    that is left until smaller ones would not pay: so an error of the expectation costs little. And an objective
+    that can stops in the middle of its work. Without a deadline everything is done, in one piece.
+    """
+
+    LEAST_SHARE = 0.5  # of an iteration's candidates: below it, it would teach less than it costs
+    LARGEST_BET = 0.5
+    UNMEASURED_PARTS = 16  # a batch is cut into so many while nothing is known about the time that it takes
+    GRAIN = 0.0005  # seconds; or this share of the budget if that is longer: parts are not cut smaller
+    GRAIN_SHARE = 0.025
+    FEW = 2  # candidates of the smaller evaluation of a calibration
+    MANY = 128  # and of the larger one at most
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._pace = IterationClock()
+        self._ending = IterationClock()  # from the end of the last evaluation to that of the plan
+        self._batches: dict[str, BatchClock] = {}
+        self._limit: float | None = None  # until when the present plan may evaluate
+        self._grain = self.GRAIN
+        self._anything_helps = False  # there is nothing to answer yet
+        self._share = 1.0  # of the present iteration's candidates that were evaluated
+        self._evaluated = 0.0  # when the last evaluation ended
+        self._to_calibrate: dict[str, tuple[Evaluate, torch.Tensor]] | None = None
+
+    def expected_seconds(self, iterations: int) -> float:
+        """Time that `iterations` whole iterations are expected to take; 0 before the first one."""
+        return self._pace.total(iterations)
+
+    def forget(self) -> None:
+        """Forgets all measurements."""
+        self._batches.clear()
+        for clock in (self._pace, self._ending):
+            clock.clear()
+
+    def begin(self, deadline: float | None, objective: Objective) -> None:
+        """A plan begins."""
+        self._limit = objective.keep_going = None
+        if deadline is not None:
+            self._limit = deadline - self._ending.expected(0)
+            self._grain = max(self.GRAIN, self.GRAIN_SHARE * (deadline - self._clock()))
+            objective.keep_going = self.keep_going
+
+    def end(self, objective: Objective, answered: bool) -> None:
+        """The plan has ended; `answered` with an answer of its own."""
+        self._limit = objective.keep_going = None
+        if answered:
+            self._ending.record(0, self._clock() - self._evaluated)
+
+    def keep_going(self) -> bool:
+        """Whether there is time left for evaluations."""
+        return self._limit is None or self._clock() < self._limit
+
+    def iterate(self, iterations: int, iterate: Callable[[int, bool], None], divisible: bool, warm: bool) -> int:
+        """Calls `iterate(index, last)` up to `iterations` times; returns how often it came to its end.
+
+        Without a warm start the first one is always begun.
+        """
+        least = self.LEAST_SHARE if divisible else 1.0
+        for index in range(iterations):
+            started = self._clock()
+            last = index == iterations - 1
+            expected = self._pace.expected(index)
+            self._anything_helps = index == 0 and not warm
+            if self._limit is not None:
+                if started + least * expected > self._limit and not self._anything_helps:
+                    if index == 0:
+                        self._starved()
+                    return index
+                last = last or started + expected + least * self._pace.expected(index + 1) > self._limit
+            self._share, self._evaluated = 1.0, started
+            try:
+                iterate(index, last)
+            except OutOfTime:
+                self._pace.record(index, max(self._clock() - started, expected))
+                return index
+            self._pace.record(index, (self._clock() - started) / self._share)
+        return iterations
+
+    def _starved(self) -> None:
+        for clock in (self._pace, *self._batches.values()):
+            clock.starved()
+
+    def evaluate(
+        self,
+        evaluate: Evaluate,
+        candidates: torch.Tensor,
+        objective: Objective,
+        last_first: bool = False,
+        name: str = "returns",
+    ) -> tuple[torch.Tensor, ...]:
+        """What `evaluate` says of candidates [N, H, action_size]: returns [N], which are -inf where time ran out, and
+        maybe more [N, ...], zero there. `name` keeps the measurements of different functions apart.
+
+        With `last_first` the first candidates are those that may be left out, else the last ones. Raises OutOfTime when
+        too few were evaluated to learn from.
+        """
+        clock = self._batches.setdefault(name, BatchClock())
+        if self._to_calibrate is not None:
+            self._to_calibrate[name] = evaluate, candidates[: self.MANY]
+        count, done = len(candidates), 0
+        results: tuple[torch.Tensor, ...] = ()
+        while done < count and (size := self._part_size(count - done, clock, objective, done == 0)) > 0:
+            first = count - done - size if last_first else done
+            if size < count:
+                objective.part_of_batch(first, begins=done == 0)
+            started = self._clock()
+            try:
+                values = evaluate(candidates[first : first + size])
+            except OutOfTime:
+                clock.record(size, max(self._clock() - started, clock.expected(size)))
+                break
+            clock.record(size, self._clock() - started)
+            done += size
+            if size == count:
+                results = values
+                break
+            if not results:
+                results = tuple(value.new_zeros(count, *value.shape[1:]) for value in values)
+                results[0].fill_(-torch.inf)
+            for result, value in zip(results, values, strict=True):
+                result[first : first + size] = value
+        self._evaluated = self._clock()
+        self._share = min(self._share, done / count)
+        if done == 0 or (self._share < self.LEAST_SHARE and not self._anything_helps):
+            raise OutOfTime(f"the deadline left time for {done} of {count} candidates")
+        return results
+
+    def _part_size(self, left: int, clock: BatchClock, objective: Objective, begins: bool) -> int:
+        """How many of `left` candidates to evaluate next; 0 when there is no time for any."""
+        if self._limit is None:
+            return left
+        remaining = self._limit - self._clock()
+        if remaining <= 0.0:
+            return 0
+        if not objective.divisible:
+            return left
+        if not clock.measured:
+            return -(-left // self.UNMEASURED_PARTS)
+        bet = self.LARGEST_BET * remaining
+        if clock.expected(left) <= bet:
+            return left
+        size = min(left, max(clock.fitting(bet), clock.worthwhile(self._grain)))
+        if clock.expected(size) > remaining:
+            size = clock.fitting(remaining)
+        return max(size, 1) if begins and self._anything_helps else size
+
+    @contextmanager
+    def calibration(self) -> Iterator[None]:
+        """Measures afterwards how long few and many candidates take of the evaluations that are made within."""
+        self._to_calibrate = {}
+        try:
+            yield
+            functions = self._to_calibrate
+        finally:
+            self._to_calibrate = None
+        for name, (evaluate, candidates) in functions.items():
+            if len(candidates) > self.FEW:
+                few, many = self._seconds(evaluate, candidates[: self.FEW]), self._seconds(evaluate, candidates)
+                self._batches[name].calibrate(self.FEW, few, len(candidates), many)
+
+    def _seconds(self, evaluate: Evaluate, candidates: torch.Tensor) -> float:
+        """The least of three durations: what made one slower than the best is no property of the evaluation."""
+        times = [self._clock()]
+        for _ in range(3):
+            with torch.inference_mode():
+                evaluate(candidates)
+            times.append(self._clock())
+        return min(end - begin for begin, end in pairwise(times))
