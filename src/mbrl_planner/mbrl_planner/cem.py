@@ -61,7 +61,7 @@ class Cem(Planner):
         config = self.config
         reach = np.minimum(self._mean - self.lower, self.upper - self._mean) / np.float32(TRUNCATION)
         std = np.sqrt(np.minimum(self._variance, reach * reach))
-        candidates = self._truncated_normal((config.population_size, *self._mean.shape))
+        candidates = truncated_normal(self.random, (config.population_size, *self._mean.shape))
         candidates *= std
         candidates += self._mean
         np.clip(candidates, self.lower, self.upper, out=candidates)
@@ -74,12 +74,13 @@ class Cem(Planner):
         self._variance = keep * self._variance + (1 - keep) * elites.var(axis=0)
         self._return = float(returns[order].mean())
 
-    def _truncated_normal(self, shape: tuple[int, ...]) -> Actions:
-        """Standard normal truncated at +-TRUNCATION, by inversion of its distribution function."""
-        uniform = self.random.random(shape, dtype=np.float32)
-        tensor = torch.from_numpy(uniform).mul_(2.0 * _TAIL).sub_(_TAIL).erfinv_().mul_(math.sqrt(2.0))
-        values: Actions = tensor.numpy()
-        return values
-
     def _answer(self) -> Answer:
         return Answer(self._mean, self._return)
+
+
+def truncated_normal(random: np.random.Generator, shape: tuple[int, ...]) -> Actions:
+    """Standard normal truncated at +-TRUNCATION, by inversion of its distribution function."""
+    uniform = random.random(shape, dtype=np.float32)
+    tensor = torch.from_numpy(uniform).mul_(2.0 * _TAIL).sub_(_TAIL).erfinv_().mul_(math.sqrt(2.0))
+    values: Actions = tensor.numpy()
+    return values

@@ -38,6 +38,11 @@ class PredictiveController:
         self.planner.reset()
         self._kept = None
 
+    def end_episode(self) -> None:
+        """To be called after the last time step of an episode: the planner may learn from it, then all is reset."""
+        self.planner.end_episode()
+        self.reset()
+
     def needs_solve(self, time_step: TimeStep) -> bool:
         """Whether the answer to `time_step` takes a new plan."""
         return self.replan or self._remaining(time_step) is None

@@ -2,16 +2,21 @@
 """The objective of model predictive control: expected return of action sequences under a learned model."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from mbrl_core.specs import Array
 from mbrl_core.tasks import Task
+from mbrl_dynamics.closed_loop import BatchPolicy, ClosedLoopTrajectories, closed_loop_rollout
 from mbrl_dynamics.model import DynamicsModel
 from mbrl_dynamics.rollout import RolloutInterrupted, Trajectories, differentiable_rollout, rollout
 from mbrl_planner.errors import OutOfTime
 from mbrl_planner.planner import Objective
+
+Rolled = TypeVar("Rolled", Trajectories, ClosedLoopTrajectories)
 
 
 class ModelObjective(Objective):
@@ -43,10 +48,10 @@ class ModelObjective(Objective):
         self._part = first, begins
 
     def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
-        trajectories = self._roll_out(rollout, state, actions)
+        trajectories = self._roll_out(partial(rollout, actions=actions), state)
         return self._returns(trajectories.states, actions)
 
-    def _roll_out(self, roll: Callable[..., Trajectories], state: Array, actions: torch.Tensor) -> Trajectories:
+    def _roll_out(self, roll: Callable[..., Rolled], state: Array) -> Rolled:
         """Trajectories of the next part of a batch, by default a whole one."""
         (first, begins), self._part = self._part or (0, True), None
         if begins:
@@ -57,7 +62,12 @@ class ModelObjective(Objective):
         start = torch.as_tensor(state, dtype=torch.float32)
         try:
             trajectories = roll(
-                self.model, start, actions, self.particles, self.propagation, self._generator, self.keep_going
+                self.model,
+                start,
+                particles=self.particles,
+                propagation=self.propagation,
+                generator=self._generator,
+                keep_going=self.keep_going,
             )
         except RolloutInterrupted as interrupted:
             raise OutOfTime(str(interrupted)) from None
@@ -68,7 +78,7 @@ class ModelObjective(Objective):
         """See `Objective.with_gradient`; particles and noise are those of a call without gradient."""
         with torch.inference_mode(False), torch.enable_grad():
             variables = actions.clone().requires_grad_(True)
-            trajectories = self._roll_out(differentiable_rollout, state, variables)
+            trajectories = self._roll_out(partial(differentiable_rollout, actions=variables), state)
             returns = self._returns(trajectories.states, variables)
             try:
                 (gradient,) = torch.autograd.grad(returns.sum(), variables)
@@ -76,9 +86,19 @@ class ModelObjective(Objective):
                 raise OutOfTime(str(interrupted)) from None
         return returns.detach(), gradient
 
+    def closed_loop(
+        self, state: Array, policy: BatchPolicy, count: int, horizon: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        roll = partial(closed_loop_rollout, policy=policy, count=count, horizon=horizon)
+        trajectories = self._roll_out(roll, state)
+        return self._returns(trajectories.states, trajectories.actions), trajectories.actions.mean(dim=1)
+
     def _returns(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """Mean over particles of the sum of rewards, [N], of states [N, P, H + 1, state_size]."""
-        rewards = self.task.reward(states[:, :, :-1], actions[:, None], states[:, :, 1:])
+        """Mean over particles of the sum of rewards, [N], of states [N, P, H + 1, state_size] and actions
+        [N, H, action_size], or [N, P, H, action_size] where particles differ in them.
+        """
+        by_particle = actions if actions.dim() == 4 else actions[:, None]
+        rewards = self.task.reward(states[:, :, :-1], by_particle, states[:, :, 1:])
         if self._terminates:
             ended = self.task.terminated(states[:, :, :-1])
             rewards = rewards.masked_fill(ended.cummax(dim=-1).values, 0.0)

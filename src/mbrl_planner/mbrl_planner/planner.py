@@ -16,6 +16,7 @@ from mbrl_core.config import parameter
 from mbrl_core.messages import Plan
 from mbrl_core.random_streams import generator, stream_seed
 from mbrl_core.specs import Array, RobotSpec
+from mbrl_dynamics.closed_loop import BatchPolicy
 from mbrl_planner.deadline import DeadlineKeeper
 from mbrl_planner.errors import OutOfTime, PlanningError
 
@@ -56,6 +57,16 @@ class Objective(ABC):
         Raises PlanningError where an objective cannot be differentiated.
         """
         raise PlanningError(f"{type(self).__name__} has no gradient, which this kind of planner needs")
+
+    def closed_loop(
+        self, state: Array, policy: BatchPolicy, count: int, horizon: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns [N] of `count` = N policies from `state` over `horizon` steps, and the actions [N, H, action_size]
+        that they take, mean over particles; returns as for a call.
+
+        Raises PlanningError where an objective cannot answer the actions with states step by step.
+        """
+        raise PlanningError(f"{type(self).__name__} cannot roll out a policy, which this kind of planner needs")
 
     def prediction(self, index: int) -> tuple[Array, Array] | None:
         """Mean and standard deviation [H + 1, state_size] of the states of candidate `index` of the newest call;
@@ -140,6 +151,10 @@ class Planner(ABC):
         """Forgets the warm start. Subclasses add what they keep from plan to plan."""
         self._previous = None
         self._previous_actions = None
+
+    def end_episode(self) -> None:
+        """Ends an episode: forgets the warm start. Planners that learn from what they planned do so here."""
+        self.reset()
 
     def expected_seconds(self) -> float:
         """Time that a whole plan is expected to take, as measured; 0 before the first one."""
@@ -254,6 +269,20 @@ class Planner(ABC):
         sequences = torch.from_numpy(candidates)
         returns, gradient = self._time.evaluate(evaluate, sequences, self.objective, name="gradient")
         return self._check_returns(returns.numpy(), state), gradient.numpy()
+
+    def _evaluate_policies(
+        self, state: Array, make: Callable[[torch.Tensor], BatchPolicy], candidates: Actions
+    ) -> tuple[NDArray[np.float32], Actions]:
+        """As `_evaluate`, of the policies that `make` makes of candidates [N, ...]; and their actions
+        [N, H, action_size], which are zero where time ran out.
+        """
+
+        def evaluate(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.objective.closed_loop(state, make(part), len(part), self.config.horizon)
+
+        sequences = torch.from_numpy(candidates)
+        returns, actions = self._time.evaluate(evaluate, sequences, self.objective, name="closed_loop")
+        return self._check_returns(returns.numpy(), state), actions.numpy()
 
     @staticmethod
     def _check_returns(returns: NDArray[Any], state: Array) -> NDArray[np.float32]:

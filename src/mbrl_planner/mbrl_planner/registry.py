@@ -20,6 +20,9 @@ PLANNERS: Registry[Planner] = Registry(
         "mbrl_planner.icem",
         "mbrl_planner.mppi",
         "mbrl_planner.pddm",
+        "mbrl_planner.poplin_a_init",
+        "mbrl_planner.poplin_a_replan",
+        "mbrl_planner.poplin_p",
     ),
 )
 

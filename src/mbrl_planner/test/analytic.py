@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, StateSpec
+from mbrl_dynamics.closed_loop import BatchPolicy
 from mbrl_planner.planner import Objective
 
 Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -59,6 +60,17 @@ class ExactObjective(Objective):
             states.append(current)
         self._states = torch.stack(states, dim=1)
         return torch.where(total.isfinite(), total, -torch.inf)
+
+    def closed_loop(
+        self, state: Array, policy: BatchPolicy, count: int, horizon: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        current = torch.as_tensor(state, dtype=torch.float32).repeat(count, 1)
+        actions = []
+        for index in range(horizon):
+            actions.append(policy(current[:, None], index)[:, 0])
+            current = self.step(current, actions[-1])
+        sequences = torch.stack(actions, dim=1)
+        return self(state, sequences), sequences
 
     def with_gradient(self, state: Array, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.inference_mode(False), torch.enable_grad():

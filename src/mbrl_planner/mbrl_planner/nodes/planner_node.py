@@ -193,7 +193,7 @@ class PlannerNode(ManagedNode):
         if time_step.step_type == StepType.LAST:
             self._pending = None
             if self._controller is not None:
-                self._controller.reset()
+                self._controller.end_episode()
             return
         elapsed = (received_ns - message.sample_time_ns) * 1e-9
         transport = (received_ns - message.publish_time_ns) * 1e-9

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CEM over perturbations of a policy that is rolled out in closed loop."""
+
+from abc import abstractmethod
+
+import numpy as np
+import torch
+
+from mbrl_core.specs import Array
+from mbrl_dynamics.closed_loop import BatchPolicy
+from mbrl_planner.cem import truncated_normal
+from mbrl_planner.planner import Actions, Answer
+from mbrl_planner.poplin import PolicyPlanner, PoplinConfig
+
+
+class ClosedLoopCem(PolicyPlanner):
+    """CEM over perturbations z of a policy, each candidate a policy that meets the states of its own particles.
+
+    The mean of z, shifted by the steps that passed, starts the next plan with the initial variance. The mean is one of
+    an iteration's candidates.
+    """
+
+    config: PoplinConfig
+    execute_mean = False
+
+    def reset(self) -> None:
+        super().reset()
+        self._mean: Actions = np.zeros(self._shape(), dtype=np.float32)
+        self._best = Answer(self._central_actions(), -np.inf)
+
+    def _begin(self, passed: int) -> None:
+        self._mean = self._moved(self._mean, passed)
+        self._variance = np.broadcast_to(self._std() ** 2, self._mean.shape)
+        self._best = Answer(self._central_actions(), -np.inf)
+
+    def _iterate(self, state: Array, index: int, last: bool) -> None:
+        config = self.config
+        candidates = truncated_normal(self.random, (config.population_size, *self._mean.shape))
+        candidates[0] = 0.0  # the mean itself is a candidate
+        candidates *= np.sqrt(self._variance)
+        candidates += self._mean
+        returns, actions = self._evaluate_policies(state, self._policy, candidates)
+        order = np.argsort(-returns)[: config.elites]
+        best = int(order[0])
+        if self.execute_mean:
+            weights = np.isfinite(returns[order])
+            self._best = Answer(actions[order[weights]].mean(axis=0), float(returns[order[weights]].mean()))
+        elif returns[best] > self._best.predicted_return:
+            self._best = Answer(actions[best].copy(), float(returns[best]), self.objective.prediction(best))
+        elites = candidates[order]
+        keep = np.float32(config.momentum)
+        self._mean = keep * self._mean + (1 - keep) * elites.mean(axis=0)
+        self._variance = keep * self._variance + (1 - keep) * elites.var(axis=0)
+
+    def _answer(self) -> Answer:
+        return self._best
+
+    @abstractmethod
+    def _shape(self) -> tuple[int, ...]:
+        """Shape of z."""
+
+    @abstractmethod
+    def _std(self) -> Actions:
+        """Standard deviation of z at the start of a plan, broadcast over its shape."""
+
+    @abstractmethod
+    def _moved(self, values: Actions, passed: int) -> Actions:
+        """z after `passed` < H steps."""
+
+    @abstractmethod
+    def _policy(self, candidates: torch.Tensor) -> BatchPolicy:
+        """Policies perturbed by candidates [N, ...]."""
