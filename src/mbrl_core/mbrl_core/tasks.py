@@ -6,41 +6,37 @@ variables with `[..., i]` and combines them with functions that both libraries s
 """
 
 import math
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import ClassVar
 
 from mbrl_core.config import ConfigurationError
+from mbrl_core.libraries import Batch, array_library
+from mbrl_core.obstacles import ORIGIN, ChainPoint, Nearest, hanging_link, nearest_point, planar_link
 from mbrl_core.specs import RobotSpec
-
-Batch = Any  # numpy array or torch tensor
-
-
-def array_library(values: Batch) -> Any:
-    """numpy, or torch when `values` is a tensor. Does not import torch."""
-    torch = sys.modules.get("torch")
-    return torch if torch is not None and isinstance(values, torch.Tensor) else np
 
 
 @dataclass(frozen=True)
 class Task:
-    """A reward with a goal, parameters and weights.
+    """A reward with a goal, parameters and weights, and obstacles that the robot must not hit.
 
-    Subclasses name their `kind`, the state variables they use, and defaults; unknown parameter or weight names
-    and goals of another size raise ConfigurationError. `version` grows with every change in a running system.
+    Subclasses name their `kind`, the state variables they use, and defaults; unknown parameter or weight names,
+    goals of another size and obstacles that are none raise ConfigurationError. `version` grows with every change in a
+    running system. `obstacles` are circles, or spheres where `workspace_size` is 3: centre and radius of each, one
+    after the other (m). What must stay out of them is what `chain` says. The reward knows nothing of them: planners
+    keep away as their collision parameters tell them to, and `violates` judges.
     """
 
     goal: tuple[float, ...] = ()
     parameters: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     version: int = 1
+    obstacles: tuple[float, ...] = ()
 
     kind: ClassVar[str] = ""
     state_size: ClassVar[int] = 0
     action_size: ClassVar[int] = 0
+    workspace_size: ClassVar[int] = 0  # dimensions that obstacles have; 0: the kind knows no `chain`
     default_goal: ClassVar[tuple[float, ...]] = ()
     default_parameters: ClassVar[Mapping[str, float]] = {}
     default_weights: ClassVar[Mapping[str, float]] = {}
@@ -56,6 +52,29 @@ class Task:
         object.__setattr__(self, "weights", self._complete("weight", self.weights, self.default_weights))
         if not all(math.isfinite(value) for value in (*goal, *self.parameters.values(), *self.weights.values())):
             raise ConfigurationError(f"task {self.kind!r}: goal, parameters and weights must be finite")
+        object.__setattr__(self, "obstacles", tuple(float(value) for value in self.obstacles))
+        self._check_obstacles()
+
+    def _check_obstacles(self) -> None:
+        numbers = self.workspace_size + 1
+        if self.obstacles and self.workspace_size == 0:
+            raise ConfigurationError(f"task {self.kind!r} obstacles: got some, expected none: this kind has no chain")
+        if len(self.obstacles) % numbers:
+            raise ConfigurationError(
+                f"task {self.kind!r} obstacles: got {len(self.obstacles)} numbers, expected a multiple of {numbers}:"
+                f" centre ({self.workspace_size}) and radius of each, m"
+            )
+        for sphere in self.spheres:
+            if not all(math.isfinite(value) for value in sphere) or sphere[-1] <= 0.0:
+                raise ConfigurationError(
+                    f"task {self.kind!r} obstacles: got {list(sphere)}, expected finite numbers and a radius above 0"
+                )
+
+    @property
+    def spheres(self) -> list[tuple[float, ...]]:
+        """(centre, radius) of each obstacle (m)."""
+        numbers = self.workspace_size + 1
+        return [self.obstacles[first : first + numbers] for first in range(0, len(self.obstacles), numbers)]
 
     def _complete(self, role: str, given: Mapping[str, float], defaults: Mapping[str, float]) -> Mapping[str, float]:
         unknown = sorted(set(given) - set(defaults))
@@ -87,6 +106,24 @@ class Task:
         """Whether a state [..., state_size] fulfils the task -> bool [...]; for judging, never for learning."""
         raise NotImplementedError
 
+    def chain(self, state: Batch) -> list[ChainPoint]:
+        """Points of the robot at a state [..., state_size], in the order of its links.
+
+        The straight centre lines between successive ones must not hit obstacles: half a link's thickness belongs
+        to the obstacles' radii.
+        """
+        raise NotImplementedError
+
+    def nearest(self, state: Batch) -> Nearest:
+        """The robot's point nearest to an obstacle at a state [..., state_size]. Raises ValueError without obstacles."""
+        return nearest_point(self.chain(state), self.spheres)
+
+    def violates(self, state: Batch) -> Batch:
+        """Whether a state [..., state_size] has a point of the robot inside an obstacle -> bool [...]; for judging."""
+        if not self.obstacles:
+            return array_library(state).zeros_like(state[..., 0]) > 0.0
+        return self.nearest(state).clearance < 0.0
+
 
 class CartpoleTip(Task):
     """Swing-up of the PETS cart-pole: exp(-|tip - goal|^2 / length^2) - w_action a^2.
@@ -96,7 +133,7 @@ class CartpoleTip(Task):
     """
 
     kind = "cartpole_tip"
-    state_size, action_size = 4, 1
+    state_size, action_size, workspace_size = 4, 1, 2
     default_goal = (0.0, 0.6)
     default_parameters = {"pole_length": 0.6}
     default_weights = {"action": 0.01}
@@ -116,16 +153,22 @@ class CartpoleTip(Task):
     def state_is_success(self, state: Batch) -> Batch:
         return self._squared_distance(state) < (0.2 * self.parameters["pole_length"]) ** 2
 
+    def chain(self, state: Batch) -> list[ChainPoint]:
+        """Hinge and tip of the pole, horizontal and vertical as the goal."""
+        cart = ChainPoint((state[..., 0], 0.0), (state[..., 2], 0.0))
+        return [cart, hanging_link(cart, self.parameters["pole_length"], state[..., 1], state[..., 3])]
+
 
 class PendulumUpright(Task):
     """Swing-up of a pendulum: -(w_angle (1 - cos(angle - goal)) + w_velocity velocity^2 + w_action a^2).
 
-    State: angle (rad, 0 hanging), velocity (rad/s). Goal: angle (rad).
+    State: angle (rad, 0 hanging), velocity (rad/s). Goal: angle (rad). The length (m) matters to obstacles only.
     """
 
     kind = "pendulum_upright"
-    state_size, action_size = 2, 1
+    state_size, action_size, workspace_size = 2, 1, 2
     default_goal = (math.pi,)
+    default_parameters = {"length": 0.5}
     default_weights = {"angle": 1.0, "velocity": 0.02, "action": 0.001}
 
     def reward(self, state: Batch, action: Batch, next_state: Batch) -> Batch:
@@ -144,6 +187,10 @@ class PendulumUpright(Task):
         within_angle = library.cos(state[..., 0] - self.goal[0]) > math.cos(0.2)
         return within_angle & (library.abs(state[..., 1]) < 0.5)
 
+    def chain(self, state: Batch) -> list[ChainPoint]:
+        """Pivot and tip, horizontal and vertical; the tip hangs below the pivot and moves left first."""
+        return [ORIGIN, hanging_link(ORIGIN, self.parameters["length"], state[..., 0], state[..., 1])]
+
 
 class AcrobotTip(Task):
     """Swing-up of an acrobot: height of the tip above the lowest point over the full range, less effort and speed.
@@ -153,7 +200,7 @@ class AcrobotTip(Task):
     """
 
     kind = "acrobot_tip"
-    state_size, action_size = 4, 1
+    state_size, action_size, workspace_size = 4, 1, 2
     default_goal = (2.0,)
     default_parameters = {"upper_length": 1.0, "lower_length": 1.0}
     default_weights = {"velocity": 0.002, "action": 0.001}
@@ -173,6 +220,13 @@ class AcrobotTip(Task):
     def state_is_success(self, state: Batch) -> Batch:
         return self._height(state) > self.goal[0] - 0.2
 
+    def chain(self, state: Batch) -> list[ChainPoint]:
+        """Shoulder, elbow and tip, horizontal and vertical; they hang below and move left first."""
+        upper, lower = self.parameters["upper_length"], self.parameters["lower_length"]
+        elbow = hanging_link(ORIGIN, upper, state[..., 0], state[..., 2])
+        tip = hanging_link(elbow, lower, state[..., 0] + state[..., 1], state[..., 2] + state[..., 3])
+        return [ORIGIN, elbow, tip]
+
 
 class ReacherTip(Task):
     """Planar two-link reacher: -w_distance |tip - goal| - w_close (1 - exp(-|tip - goal|^2 / width^2))
@@ -183,7 +237,7 @@ class ReacherTip(Task):
     """
 
     kind = "reacher_tip"
-    state_size, action_size = 4, 2
+    state_size, action_size, workspace_size = 4, 2, 2
     default_goal = (0.1, 0.1)
     default_parameters = {"upper_length": 0.1, "lower_length": 0.11, "width": 0.02}
     default_weights = {"distance": 5.0, "close": 1.0, "velocity": 0.001, "action": 0.01}
@@ -214,6 +268,12 @@ class ReacherTip(Task):
     def state_is_success(self, state: Batch) -> Batch:
         return self.squared_distance(state) < 0.01**2
 
+    def chain(self, state: Batch) -> list[ChainPoint]:
+        """Base, elbow and tip in the plane of the goal."""
+        elbow = planar_link(ORIGIN, self.parameters["upper_length"], state[..., 0], state[..., 2])
+        total, rate = state[..., 0] + state[..., 1], state[..., 2] + state[..., 3]
+        return [ORIGIN, elbow, planar_link(elbow, self.parameters["lower_length"], total, rate)]
+
 
 TASKS: dict[str, type[Task]] = {task.kind: task for task in (CartpoleTip, PendulumUpright, AcrobotTip, ReacherTip)}
 
@@ -224,10 +284,15 @@ def make_task(
     parameters: Mapping[str, float] | None = None,
     weights: Mapping[str, float] | None = None,
     version: int = 1,
+    obstacles: Iterable[float] = (),
 ) -> Task:
-    """Builds a task by kind. Raises ConfigurationError that lists the known kinds."""
+    """Builds a task by kind. Raises ConfigurationError that lists the known kinds, or says what `Task` refuses."""
     if kind not in TASKS:
         raise ConfigurationError(f"unknown task {kind!r}, expected one of: {', '.join(sorted(TASKS))}")
     return TASKS[kind](
-        goal=tuple(goal), parameters=dict(parameters or {}), weights=dict(weights or {}), version=version
+        goal=tuple(goal),
+        parameters=dict(parameters or {}),
+        weights=dict(weights or {}),
+        version=version,
+        obstacles=tuple(obstacles),
     )

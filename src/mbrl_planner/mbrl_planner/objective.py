@@ -15,6 +15,7 @@ from mbrl_dynamics.model import DynamicsModel
 from mbrl_dynamics.rollout import RolloutInterrupted, Trajectories, differentiable_rollout, rollout
 from mbrl_planner.errors import OutOfTime
 from mbrl_planner.planner import Objective
+from mbrl_planner.risk import Risk, RiskConfig
 
 Rolled = TypeVar("Rolled", Trajectories, ClosedLoopTrajectories)
 
@@ -22,19 +23,24 @@ Rolled = TypeVar("Rolled", Trajectories, ClosedLoopTrajectories)
 class ModelObjective(Objective):
     """Mean over model particles of the sum of rewards, trajectory sampling of PETS (Chua et al. 2018, eq. 1).
 
-    `particles` is a multiple of the model's members. After a terminal state a trajectory earns nothing.
-    Raises ConfigurationError when the task is not defined on the model's robot.
+    `particles` is a multiple of the model's members. After a terminal state a trajectory earns nothing. What `risk`
+    says is taken off, see `Risk.penalty`; without it returns are the rewards alone.
+    Raises ConfigurationError when the task is not defined on the model's robot, or `risk` does not go with the
+    propagation and particles.
     """
 
     divisible = True
 
-    def __init__(self, model: DynamicsModel, task: Task, particles: int, propagation: str) -> None:
+    def __init__(
+        self, model: DynamicsModel, task: Task, particles: int, propagation: str, risk: RiskConfig | None = None
+    ) -> None:
         task.check_robot(model.spec)
         self.model = model
         self.task = task
         # Particles of a model without noise are all the same.
         self.particles = model.members if model.deterministic else particles
         self.propagation = propagation
+        self._risk = Risk.of(risk, task, propagation, self.particles, model.members)
         self._generator = torch.Generator()
         self._terminates = type(task).terminated is not Task.terminated
         self._states: list[tuple[int, torch.Tensor]] = []  # of the newest batch, by the number of the first candidate
@@ -99,10 +105,13 @@ class ModelObjective(Objective):
         """
         by_particle = actions if actions.dim() == 4 else actions[:, None]
         rewards = self.task.reward(states[:, :, :-1], by_particle, states[:, :, 1:])
+        ended = None
         if self._terminates:
-            ended = self.task.terminated(states[:, :, :-1])
-            rewards = rewards.masked_fill(ended.cummax(dim=-1).values, 0.0)
+            ended = self.task.terminated(states[:, :, :-1]).cummax(dim=-1).values
+            rewards = rewards.masked_fill(ended, 0.0)
         returns: torch.Tensor = rewards.sum(dim=-1).mean(dim=-1)
+        if self._risk is not None:
+            returns = returns - self._risk.penalty(states, rewards, ended)
         return torch.where(returns.isfinite(), returns, -torch.inf)
 
     def prediction(self, index: int) -> tuple[Array, Array] | None:

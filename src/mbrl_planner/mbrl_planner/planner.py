@@ -19,6 +19,7 @@ from mbrl_core.specs import Array, RobotSpec
 from mbrl_dynamics.closed_loop import BatchPolicy
 from mbrl_planner.deadline import DeadlineKeeper
 from mbrl_planner.errors import OutOfTime, PlanningError
+from mbrl_planner.risk import RiskConfig
 
 __all__ = ["Actions", "Answer", "Objective", "OutOfTime", "Planner", "PlannerConfig", "PlanningError"]
 
@@ -83,8 +84,8 @@ class Objective(ABC):
 
 
 @dataclass(frozen=True)
-class PlannerConfig:
-    """Parameters that all planners share."""
+class PlannerConfig(RiskConfig):
+    """Parameters that all planners share, those of risk included."""
 
     horizon: int = parameter(25, "steps that a plan looks ahead", minimum=1, maximum=2000)
     iterations: int = parameter(

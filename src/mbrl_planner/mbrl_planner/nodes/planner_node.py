@@ -152,7 +152,8 @@ class PlannerNode(ManagedNode):
         inputs = self._inputs
         if inputs.model is None or inputs.task is None or inputs.spec is None:
             return
-        objective = ModelObjective(inputs.model, inputs.task, self._config.particles, self._config.propagation)
+        config = self._config
+        objective = ModelObjective(inputs.model, inputs.task, config.particles, config.propagation, config)
         if self._controller is None:
             planner = build_planner(self._kind, self._config, inputs.spec, objective, self.settings.seed)
             self._controller = PredictiveController(planner, self.settings.replan)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learning runs in one process: the graph's learner, exploration, planner and simulation in the offline trial loop."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import mujoco.rollout
+import numpy as np
+import torch
+
+from mbrl_core.config import from_mapping, load_preset
+from mbrl_core.messages import Plan, TimeStep
+from mbrl_core.robot_file import Robot, load_robot
+from mbrl_core.specs import Array
+from mbrl_core.tasks import Task
+from mbrl_core.trial import Trial, run_trial
+from mbrl_dynamics.learner import LearnerConfig, OnlineLearner
+from mbrl_dynamics.registry import make_model
+from mbrl_planner.controller import PredictiveController
+from mbrl_planner.objective import ModelObjective
+from mbrl_planner.planner import Objective
+from mbrl_planner.registry import build_planner, configure_planner, make_planner
+from mbrl_policy.exploration import ExplorationConfig, RandomExploration
+from mbrl_robot.simulation import MujocoSimulation
+
+CONFIG = Path(__file__).resolve().parents[1] / "config"
+FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
+
+
+def preset(role: str, name: str, section: str) -> dict[str, Any]:
+    """A group of parameters of a preset in config/; empty where the file has none such."""
+    content = load_preset(CONFIG / role / f"{name}.yaml")
+    return dict(content.get(section, {}))
+
+
+def tuning(robot: str, node: str) -> dict[str, Any]:
+    """What config/tuning gives a node of the robot."""
+    import yaml
+
+    content = yaml.safe_load((CONFIG / "tuning" / f"{robot}.yaml").read_text(encoding="utf-8"))
+    return dict(content.get(f"/**/{node}", {}).get("ros__parameters", {}))
+
+
+class LearningRun:
+    """A robot that learns online while a planner controls it; trials in order, the first one random.
+
+    `planner` are parameters beside the preset and the robot's tuning.
+    """
+
+    def __init__(self, robot: str, seed: int, planner: Mapping[str, Any]) -> None:
+        self.robot = load_robot(CONFIG / "robots" / f"{robot}.yaml")
+        self.seed = seed
+        spec, tuned = self.robot.spec, tuning(robot, "learner")
+        dynamics = {**preset("dynamics", "ensemble", "dynamics"), **tuned.get("dynamics", {})}
+        learner = {**preset("dynamics", "ensemble", "learner"), **tuned.get("learner", {})}
+        self.learner = OnlineLearner(
+            make_model(dynamics["kind"], dynamics, spec, seed), from_mapping(LearnerConfig, learner), seed
+        )
+        exploration = {"seed": seed, **tuning(robot, "explore")}
+        self._exploration = RandomExploration(from_mapping(ExplorationConfig, exploration), spec)
+        values = {**preset("planner", "icem", "planner"), **tuning(robot, "planner").get("planner", {}), **planner}
+        self._kind, self._config = configure_planner(values)
+        self._simulation = MujocoSimulation(self.robot)
+        self._trials = 0
+
+    def trial(self, task: Task, steps: int) -> Trial:
+        """Runs the next trial and learns from it."""
+        self._trials += 1
+        explores = self._trials == 1
+        return run_trial(
+            self._simulation,
+            self._explore if explores else _Replanner(self, task),
+            task,
+            self.robot.spec,
+            steps,
+            episode=self._trials,
+            seed=self.seed,
+            observe=self._learn,
+        )
+
+    def _learn(self, time_step: TimeStep) -> None:
+        self.learner.add(time_step)
+        if self.learner.due:
+            self.learner.fit()
+
+    def _explore(self, time_step: TimeStep) -> Plan:
+        return Plan(self._exploration.actions(time_step.episode, time_step.step, time_step.state)[:1])
+
+    def objective(self, task: Task) -> ModelObjective:
+        """Of the model in force."""
+        config = self._config
+        return ModelObjective(self.learner.published, task, config.particles, config.propagation, config)
+
+    def controller(self, task: Task) -> PredictiveController:
+        """A planner for one trial."""
+        return PredictiveController(
+            build_planner(self._kind, self._config, self.robot.spec, self.objective(task), self.seed)
+        )
+
+
+class _Replanner:
+    """Plans with whatever model is in force."""
+
+    def __init__(self, run: LearningRun, task: Task) -> None:
+        self._run, self._task = run, task
+        self._controller = run.controller(task)
+        self._version = run.learner.version
+
+    def __call__(self, time_step: TimeStep) -> Plan:
+        if self._run.learner.version != self._version:
+            self._version = self._run.learner.version
+            self._controller.planner.objective = self._run.objective(self._task)
+        return self._controller.answer(time_step).plan
+
+
+class TrueObjective(Objective):
+    """Returns of action sequences in MuJoCo itself: the oracle's."""
+
+    def __init__(self, robot: Robot, task: Task) -> None:
+        self._task = task
+        self._simulation = MujocoSimulation(robot)
+        self._repeat = robot.simulation.steps_per_control
+        self._simulation.set_command(np.array(robot.spec.action.scale))
+        self._control_per_action = self._simulation.data.ctrl.copy()
+
+    def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
+        states = self._states(state, actions)
+        rewards: torch.Tensor = self._task.reward(states[:, :-1], actions, states[:, 1:])
+        return rewards.sum(dim=-1).float()
+
+    def predict(self, state: Array, actions: Array) -> tuple[Array, Array]:
+        mean = self._states(state, torch.as_tensor(actions, dtype=torch.float32)[None])[0].numpy()
+        return mean, np.zeros_like(mean)
+
+    def _states(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
+        model, data = self._simulation.model, self._simulation.data
+        self._simulation.reset(state)
+        start = np.empty(mujoco.mj_stateSize(model, FULL))
+        mujoco.mj_getState(model, data, start, FULL)
+        control = np.repeat(actions.numpy().astype(np.float64) * self._control_per_action, self._repeat, axis=1)
+        full, _ = mujoco.rollout.rollout(model, data, np.tile(start, (len(actions), 1)), control)
+        later = full[:, self._repeat - 1 :: self._repeat, 1 : 1 + len(state)]
+        return torch.from_numpy(
+            np.concatenate([np.broadcast_to(state, (len(actions), 1, len(state))), later], axis=1)
+        )
+
+
+def oracle_trial(robot: str, task: Task, steps: int, episode: int, seed: int) -> Trial:
+    """An unhurried planner on the true dynamics; it does not know of obstacles."""
+    machine = load_robot(CONFIG / "robots" / f"{robot}.yaml")
+    values = {
+        **preset("planner", "icem", "planner"),
+        **tuning(robot, "planner").get("planner", {}),
+        **{"population_size": 300, "iterations": 5},
+    }
+    controller = PredictiveController(make_planner(values, machine.spec, TrueObjective(machine, task), seed))
+    return run_trial(
+        MujocoSimulation(machine), lambda step: controller.answer(step).plan, task, machine.spec, steps, episode, seed
+    )
