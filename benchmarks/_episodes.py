@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Episodes of planners on true dynamics at a fixed number of model calls a plan, spread over processes."""
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _twin import Twin, TwinObjective, compile_library
+
+from mbrl_core.config import load_preset
+from mbrl_core.random_streams import generator
+from mbrl_core.robot_file import Robot, load_robot
+from mbrl_core.tasks import Task, make_task
+from mbrl_planner.registry import make_planner
+from mbrl_robot.simulation import MujocoSimulation
+
+CONFIG = Path(__file__).resolve().parents[1] / "config"
+LIBRARY = "MBRL_BENCH_TWIN"  # environment variable that tells worker processes where the compiled twin is
+RANDOM_EPISODES = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode. `parameters` are those of the planner, beyond its preset; the population follows from `budget`."""
+
+    robot: str
+    planner: str  # what it is called in tables
+    kind: str  # "random" for uniform actions
+    budget: int  # model calls (control steps rolled out) a plan
+    seed: int
+    horizon: int
+    steps: int
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@lru_cache
+def robot_of(name: str) -> Robot:
+    """The robot of config/robots."""
+    return load_robot(CONFIG / "robots" / f"{name}.yaml")
+
+
+def task_of(name: str, seed: int) -> Task:
+    """The task that the robot's file names; its goal is drawn by seed where the task says from what ring."""
+    preset = load_preset(CONFIG / "tasks" / f"{robot_of(name).task}.yaml", "task")
+    goal = tuple(preset["goal"])
+    if "goal_radius" in preset:
+        random = generator(seed, 0, 0, "goal")
+        least, most = preset["goal_radius"]
+        radius, angle = np.sqrt(random.uniform(least**2, most**2)), random.uniform(0.0, 2.0 * np.pi)
+        goal = (float(radius * np.cos(angle)), float(radius * np.sin(angle)))
+    return make_task(preset["kind"], goal, preset.get("parameters"), preset.get("weights"))
+
+
+@lru_cache
+def twin_of(name: str) -> Twin:
+    """The true dynamics of a robot, once a process."""
+    library = os.environ.get(LIBRARY)
+    return Twin(robot_of(name), Path(library) if library else None)
+
+
+def population(kind: str, values: Mapping[str, Any], sequences: int) -> dict[str, Any]:
+    """`values` with the largest population (and elites) whose iterations evaluate at most `sequences` in a plan.
+
+    `elite_share` is the elites' share of the population, that of `values` where it is not given.
+    """
+    values = dict(values)
+    iterations = values["iterations"]
+    if "elites" in values:
+        values.setdefault("elite_share", values["elites"] / values["population_size"])
+    share = values.pop("elite_share", None)
+    size = max(sequences // iterations, 2)
+    if kind in ("cem", "icem"):
+        size = max(size, 4)
+    while True:
+        result = {**values, "population_size": size}
+        if share is not None:
+            result["elites"] = max(2, round(share * size))
+            if kind == "icem":
+                result["elites"] = min(result["elites"], size // 2)
+        if kind != "icem" or _icem_sequences({**result, "population_size": size + 1}) > sequences:
+            return result
+        size += 1
+
+
+def _icem_sequences(values: Mapping[str, Any]) -> int:
+    """Sequences that a plan of iCEM evaluates, the elites kept from the last plan and the mean included."""
+    decay, elites = values["population_decay"], values["elites"]
+    sizes = [
+        max(int(values["population_size"] / decay**index), 2 * elites) for index in range(values["iterations"])
+    ]
+    return sum(sizes) + values["iterations"] * int(values["kept_elites"] * elites) + 1
+
+
+def run_episode(job: Job) -> dict[str, Any]:
+    """Row of one episode in MuJoCo: return, model calls a plan, seconds a plan."""
+    robot, task = robot_of(job.robot), task_of(job.robot, job.seed)
+    simulation = MujocoSimulation(robot)
+    state = simulation.reset(generator(job.seed, 0, 0, "start"))
+    if job.kind == "random":
+        return _row(job, _random_return(simulation, task, state, job), 0, 0.0, 0)
+    objective = TwinObjective(twin_of(job.robot), task)
+    values = {**load_preset(CONFIG / "planner" / f"{job.kind}.yaml", "planner"), **job.parameters}
+    values = population(job.kind, {**values, "horizon": job.horizon}, job.budget // job.horizon)
+    planner = make_planner(values, robot.spec, objective, job.seed)
+    total, seconds, successes = 0.0, 0.0, 0
+    for step in range(job.steps):
+        started = time.perf_counter()
+        action = planner.plan(state, step_key=(1, step)).actions[0]
+        seconds += time.perf_counter() - started
+        following = simulation.step(action)
+        total += float(task.reward(state, action, following))
+        successes += bool(task.state_is_success(following))
+        state = following
+    return _row(job, total, objective.calls, seconds, successes)
+
+
+def _random_return(simulation: MujocoSimulation, task: Task, start: np.ndarray, job: Job) -> float:
+    """Mean return of episodes of uniform actions from `start`."""
+    random, actions = generator(job.seed, 0, 0, "random"), simulation.robot.spec.action
+    total = 0.0
+    for _ in range(RANDOM_EPISODES):
+        state = simulation.reset(start)
+        for _ in range(job.steps):
+            action = random.uniform(actions.lower, actions.upper)
+            following = simulation.step(action)
+            total += float(task.reward(state, action, following))
+            state = following
+    return total / RANDOM_EPISODES
+
+
+def _row(job: Job, total: float, calls: int, seconds: float, successes: int) -> dict[str, Any]:
+    return {
+        "robot": job.robot,
+        "planner": job.planner,
+        "budget": job.budget,
+        "seed": job.seed,
+        "return": round(total, 4),
+        "success_steps": successes,
+        "calls_per_plan": round(calls / job.steps, 1),
+        "ms_per_plan": round(1e3 * seconds / job.steps, 4),
+    }
+
+
+class Workers:
+    """A pool of processes that run episodes, which share one compiled twin."""
+
+    def __init__(self, count: int) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="mbrl_planners_")
+        os.environ[LIBRARY] = str(compile_library(Path(self._folder.name)))
+        self._pool = multiprocessing.get_context("spawn").Pool(count)
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.terminate()
+        self._pool.join()
+        self._folder.cleanup()
+
+    def run(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """Rows in the order of `jobs`."""
+        return list(self._pool.imap(run_episode, jobs))
+
+    def run_any_order(self, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
+        """Rows as they come."""
+        yield from self._pool.imap_unordered(run_episode, jobs)
