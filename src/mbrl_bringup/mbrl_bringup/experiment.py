@@ -11,6 +11,7 @@ import numpy as np
 
 from mbrl_core.config import ConfigurationError, load_preset, parameter
 from mbrl_core.messages import EndReason, StepType, TimeStep
+from mbrl_core.optimism import OptimismRecord
 from mbrl_core.random_streams import generator
 from mbrl_core.specs import Array, RobotSpec
 from mbrl_core.tasks import Task, make_task
@@ -143,6 +144,7 @@ class TrialLog:
     plans: int = 0
     missed_deadlines: int = 0
     solve_times: list[float] = field(default_factory=list)
+    optimism: OptimismRecord = field(default_factory=OptimismRecord)
 
     def add(self, time_step: TimeStep, sample_time_ns: int) -> None:
         """Takes the next time step of the trial's episode."""
@@ -151,11 +153,17 @@ class TrialLog:
             self.lost += time_step.step - previous.step - 1
             reward = self.task.reward(previous.state, time_step.action, time_step.state)
             self.rewards.append(float(reward))
+            if time_step.step == previous.step + 1:
+                self.optimism.add_reward(previous.step, float(reward))
+        if time_step.step_type == StepType.LAST:
+            self.optimism.finish(terminated=time_step.end_reason == EndReason.TERMINATED)
         self.steps.append(time_step)
         self.sample_times_ns.append(sample_time_ns)
 
-    def add_plan(self, solve_time: float, deadline_missed: bool) -> None:
-        """Takes what a plan of the trial says of how it was found."""
+    def add_plan(self, solve_time: float, deadline_missed: bool, window: tuple[int, int], promise: float) -> None:
+        """Takes what a plan of the trial says of how it was found, and its predicted return (`promise`) over its
+        window: first step and number of steps."""
+        self.optimism.add_plan(*window, promise)
         self.plans += 1
         self.missed_deadlines += deadline_missed
         self.solve_times.append(solve_time)
@@ -200,6 +208,7 @@ class TrialLog:
             "missed_deadlines": self.missed_deadlines,
             "solve_time_p50": _percentile(self.solve_times, 50),
             "solve_time_p99": _percentile(self.solve_times, 99),
+            "optimism_gap": _mean([outcome.gap for outcome in self.optimism.outcomes]),
             "control_rate": 1.0 / float(np.mean(periods)) if len(periods) and np.mean(periods) > 0 else math.nan,
             "model_version": learner.model_version,
             "transitions": learner.transitions,
@@ -222,7 +231,12 @@ class TrialLog:
         return len(success) if all(success) else success[::-1].index(False)
 
     def arrays(self) -> dict[str, Array]:
-        """Columns of steps.npz, one row a time step; the first row's action and reward are NaN."""
+        """Columns of steps.npz, one row a time step; the first row's action and reward are NaN.
+
+        predicted_return and optimism_gap are of the newest plan whose first row is for this step, NaN without one.
+        """
+        plans = {outcome.start_step: outcome for outcome in self.optimism.outcomes}
+        outcomes = [plans.get(step.step) for step in self.steps]
         return {
             "trial": np.full(len(self.steps), self.trial.index),
             "episode": np.array([step.episode for step in self.steps]),
@@ -233,6 +247,8 @@ class TrialLog:
             "reward": np.array([math.nan, *self.rewards]),
             "row_age": np.array([step.row_age for step in self.steps]),
             "fallback": np.array([step.fallback for step in self.steps]),
+            "predicted_return": np.array([math.nan if plan is None else plan.predicted for plan in outcomes]),
+            "optimism_gap": np.array([math.nan if plan is None else plan.gap for plan in outcomes]),
         }
 
 
@@ -249,6 +265,10 @@ class LearnerFigures:
     prequential_error: float = math.nan
     training_loss: float = math.nan
     fit_seconds: float = math.nan
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def _percentile(values: list[Any], percent: float) -> float:

@@ -71,11 +71,12 @@ def differing_transitions(directory: Path) -> tuple[float, str]:
 def print_summary(run: Run) -> None:
     """Prints a table of the trials and where the files are."""
     print(f"\n{run.information['robot']}: {run.information['algorithm']}, seed {run.information['seed']}")
-    print(f"{'trial':>5}  {'controller':<10} {'return':>8} {'model':>6} {'error':>8} {'solve p50/p99 ms':>17} "
-          f"{'missed':>6} {'fallback':>8} {'rate Hz':>8}")  # fmt: skip
+    print(f"{'trial':>5}  {'controller':<10} {'return':>8} {'optimism':>8} {'model':>6} {'error':>8} "
+          f"{'solve p50/p99 ms':>17} {'missed':>6} {'fallback':>8} {'rate Hz':>8}")  # fmt: skip
     for row in run.metrics:
         solve = f"{1e3 * row['solve_time_p50']:.1f} / {1e3 * row['solve_time_p99']:.1f}"
-        print(f"{row['trial']:>5}  {row['controller']:<10} {row['return']:>8.1f} {row['model_version']:>6} "
+        print(f"{row['trial']:>5}  {row['controller']:<10} {row['return']:>8.1f} {row['optimism_gap']:>8.2f} "
+              f"{row['model_version']:>6} "
               f"{row['prequential_error']:>8.4f} {solve:>17} {row['missed_deadlines']:>6} {row['fallback_ticks']:>8} "
               f"{row['control_rate']:>8.2f}")  # fmt: skip
     print(f"age of executed rows: median {age_percentile(run, 50):.0f}, p99 {age_percentile(run, 99):.0f} steps; "

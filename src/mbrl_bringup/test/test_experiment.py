@@ -133,6 +133,20 @@ def test_return_and_success_of_a_trial() -> None:
     assert row["end_reason"] == "TIME_LIMIT"
 
 
+def test_what_plans_promised_is_compared_with_what_came() -> None:
+    log = pendulum_log([0.0])
+    log.add_plan(0.01, False, (0, 2), -1.0)
+    log.add_plan(0.01, False, (1, 2), -1.0)  # promises more than came
+    log.add_plan(0.01, False, (2, 2), -1.0)  # reaches beyond the end
+    for time_step in pendulum_log([0.0, math.pi, 0.0, math.pi]).steps[1:]:
+        log.add(time_step, 0)
+    earned = [log.rewards[0] + log.rewards[1], log.rewards[1] + log.rewards[2]]
+    gaps = [-1.0 - value for value in earned]
+    assert log.metrics(LearnerFigures())["optimism_gap"] == pytest.approx(sum(gaps) / 2.0)
+    np.testing.assert_allclose(log.arrays()["optimism_gap"], [*gaps, math.nan, math.nan])
+    np.testing.assert_allclose(log.arrays()["predicted_return"], [-1.0, -1.0, math.nan, math.nan])
+
+
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Path:
     """A run of two trials as the experiment writes it."""

@@ -2,6 +2,7 @@
 """From time steps to plans: delay compensation, open-loop episodes, and the check before anything is sent."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +97,7 @@ class PredictiveController:
 
 
 def cut_plan(plan: Plan, begin: int, end: int) -> Plan:
-    """Rows `begin` to `end` (exclusive) of a plan."""
+    """Rows `begin` to `end` (exclusive) of a plan; what a part of it returns is unknown."""
     if begin == 0 and end >= len(plan.actions):
         return plan
     states = slice(begin, end + 1)
@@ -106,6 +107,7 @@ def cut_plan(plan: Plan, begin: int, end: int) -> Plan:
         predicted_states=None if plan.predicted_states is None else plan.predicted_states[states],
         predicted_std=None if plan.predicted_std is None else plan.predicted_std[states],
         gains=None if plan.gains is None else plan.gains[begin:end],
+        predicted_return=math.nan,
     )
 
 

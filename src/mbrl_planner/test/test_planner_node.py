@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """planner_node over real DDS: what it needs, what it answers, what it refuses."""
 
+import json
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from graph import SPEC, Graph, learned_model, model_message
+from graph import ROBOTS, SPEC, Graph, learned_model, model_message
 
 from mbrl_core.messages import StepType
+from mbrl_core.robot_file import load_robot
+from mbrl_core.tasks import make_task
+from mbrl_dynamics.registry import make_model
 from mbrl_planner.registry import PLANNERS
+from mbrl_robot.simulation import MujocoSimulation
 from mbrl_ros.conversions import plan_from_message
 
 MakeGraph = Callable[..., Graph]
+REST = np.array([0.1, 0.0, 0.0, 0.0])  # state of the graph's time steps
 LOCKSTEP = ("mode:=lockstep", "planner.population_size:=24", "planner.horizon:=10")
 
 
@@ -186,3 +192,37 @@ def test_every_kind_of_planner_serves(make_graph: MakeGraph, kind: str) -> None:
     graph = make_graph("mode:=lockstep", f"planner.kind:={kind}", "planner.horizon:=8", "planner.population_size:=24")
     ready(graph)
     assert plan_from_message(graph.answer(0), SPEC).actions.shape == (8, 1)
+
+
+def test_the_optimism_of_plans_is_reported(make_graph: MakeGraph) -> None:
+    graph = make_graph("mode:=lockstep", "planner.population_size:=24", "planner.horizon:=3")
+    ready(graph)
+    promised = [graph.answer(step).predicted_return for step in range(5)]
+    # The robot stands still: the reward of each step is the same, and only plans 0 and 1 are over at time step 4.
+    reward = float(make_task("cartpole_tip").reward(REST, np.array([0.5]), REST))
+    expected = np.mean([promise - 3.0 * reward for promise in promised[:2]])
+    # An earlier report knows of the first plan only.
+    graph.until(lambda: float(graph.figures.get("optimism_gap", np.nan)) == pytest.approx(expected, abs=1e-5))
+
+
+def test_known_dynamics_are_rebuilt_from_their_robot_file(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP)
+    model = make_model("mujoco", {"robot_file": str(ROBOTS / "cartpole.yaml")}, SPEC, 0)
+    graph.publish_spec()
+    graph.publish_task()
+    graph.select("planner")
+    elsewhere = {"kind": "mujoco", "robot_file": "/nowhere/cartpole.yaml"}
+    graph.publish_model(model_message(model, 1, configuration=json.dumps(elsewhere)))
+    graph.until(lambda: graph.refused("invalid_model") == 1)
+    other = make_model("mujoco", {"robot_file": str(ROBOTS / "cartpole.yaml"), "substeps": 2}, SPEC, 0)
+    here = json.dumps(model.configuration_mapping())
+    graph.publish_model(model_message(other, 2, configuration=here))
+    graph.until(lambda: graph.refused("invalid_model") == 2)
+    graph.publish_model(model_message(model, 3))
+    graph.until(lambda: graph.planner._inputs.model_version == 3)
+    plan = plan_from_message(graph.answer(0), SPEC)
+    assert plan.predicted_states is not None
+    simulation = MujocoSimulation(load_robot(ROBOTS / "cartpole.yaml"))
+    simulation.reset(REST)
+    states = [simulation.step(action) for action in plan.actions]
+    np.testing.assert_allclose(plan.predicted_states[1:], states, rtol=1e-5, atol=1e-5)

@@ -269,7 +269,9 @@ class ExperimentNode(Node):
     def _on_plan(self, message: PlanMessage) -> None:
         log = self._log
         if log is not None and message.episode == self._episode and message.controller == log.trial.controller:
-            log.add_plan(message.solve_time, message.deadline_missed)
+            window = (message.start_step, message.horizon)
+            promise = message.predicted_return if message.task_version == self._task.version else math.nan
+            log.add_plan(message.solve_time, message.deadline_missed, window, promise)
 
     def _on_learner_status(self, message: LearnerStatus) -> None:
         try:
@@ -292,6 +294,8 @@ class ExperimentNode(Node):
             return response
         self._task = with_version(task, self._task.version + 1)
         self._task_changed_by_hand = True
+        if self._log is not None:
+            self._log.optimism.interrupt()
         self._publish_task()
         response.success, response.version = True, self._task.version
         return response

@@ -21,6 +21,7 @@ from mbrl_planner.delay import DelayEstimator
 from mbrl_planner.nodes.configuration import PlannerKind, PlannerNodeConfig
 from mbrl_planner.nodes.garbage import GarbagePauses
 from mbrl_planner.nodes.inputs import LatchedInputs
+from mbrl_planner.nodes.optimism import OptimismWatch
 from mbrl_planner.nodes.statistics import SolveStatistics
 from mbrl_planner.objective import ModelObjective
 from mbrl_planner.planner import PlannerConfig, PlanningError
@@ -72,6 +73,7 @@ class PlannerNode(ManagedNode):
         self._health = Health(self)
         self._garbage = GarbagePauses()
         self._statistics = SolveStatistics()
+        self._optimism = OptimismWatch()
         self._active = False
         self._hot = False
         self._inputs = LatchedInputs()
@@ -192,6 +194,7 @@ class PlannerNode(ManagedNode):
             self._health.refuse(error.reason, str(error))
             return
         if time_step.step_type == StepType.LAST:
+            self._optimism.add_time_step(time_step, self._inputs.task)
             self._pending = None
             if self._controller is not None:
                 self._controller.end_episode()
@@ -202,6 +205,7 @@ class PlannerNode(ManagedNode):
             elapsed = transport = 0.0
         self._pending = Pending(time_step, received_ns * 1e-9, elapsed, transport)
         self._answer_pending(fresh=True)
+        self._optimism.add_time_step(time_step, self._inputs.task)
         self._garbage.pause()
 
     def _answer_pending(self, fresh: bool = False) -> None:
@@ -229,6 +233,7 @@ class PlannerNode(ManagedNode):
         solve_time = time.monotonic() - begin
         self._publish(reply.plan, reply.start_step, time_step, solve_time)
         if reply.solved:
+            self._optimism.add_plan(time_step.episode, reply.start_step, reply.plan)
             self._statistics.add(solve_time, reply.plan.iterations, reply.plan.deadline_missed)
             if fresh and self.settings.replan:
                 # The way back is taken to be as long as the way here.
@@ -278,7 +283,7 @@ class PlannerNode(ManagedNode):
     def _report(self) -> None:
         """Figures for /diagnostics, which Health publishes."""
         inputs, health = self._inputs, self._health
-        for name, value in self._statistics.figures().items():
+        for name, value in (self._statistics.figures() | self._optimism.figures()).items():
             health.set(name, value)
         health.set("delay_steps", self._delay_steps())
         health.set("model_version", inputs.model_version)
