@@ -20,19 +20,16 @@ class OptimismWatch:
         self._episode = -1
         self._task: Task | None = None
 
-    def add_plan(self, episode: int, start_step: int, plan: Plan) -> None:
-        """Takes a plan whose row 0 is for `start_step`."""
-        self._enter(episode)
+    def add_plan(self, episode: int, start_step: int, plan: Plan, task: Task | None) -> None:
+        """Takes a plan whose row 0 is for `start_step`, and the task that it is for."""
+        self._enter(episode, task)
         self._record.add_plan(start_step, len(plan.actions), plan.predicted_return)
 
     def add_time_step(self, time_step: TimeStep, task: Task | None) -> None:
         """Takes the next time step, and the task in force."""
-        self._enter(time_step.episode)
+        self._enter(time_step.episode, task)
         previous, self._previous = self._previous, time_step
-        if task is not self._task:
-            self._record.interrupt()
-            self._task = task
-        elif task is not None and previous is not None and previous.step == time_step.step - 1:
+        if task is not None and previous is not None and previous.step == time_step.step - 1:
             reward = task.reward(previous.state, time_step.action, time_step.state)
             self._record.add_reward(previous.step, float(reward))
         if time_step.step_type == StepType.LAST:
@@ -44,7 +41,10 @@ class OptimismWatch:
             return {}
         return {"optimism_gap": self._record.mean_gap, "optimism_gap_newest": self._record.newest[-1].gap}
 
-    def _enter(self, episode: int) -> None:
+    def _enter(self, episode: int, task: Task | None) -> None:
         if episode != self._episode:
             self._record.start()
             self._episode, self._previous = episode, None
+        elif task is not self._task:
+            self._record.interrupt()
+        self._task = task

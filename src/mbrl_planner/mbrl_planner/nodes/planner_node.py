@@ -233,7 +233,7 @@ class PlannerNode(ManagedNode):
         solve_time = time.monotonic() - begin
         self._publish(reply.plan, reply.start_step, time_step, solve_time)
         if reply.solved:
-            self._optimism.add_plan(time_step.episode, reply.start_step, reply.plan)
+            self._optimism.add_plan(time_step.episode, reply.start_step, reply.plan, self._inputs.task)
             self._statistics.add(solve_time, reply.plan.iterations, reply.plan.deadline_missed)
             if fresh and self.settings.replan:
                 # The way back is taken to be as long as the way here.
