@@ -66,7 +66,8 @@ class Cem(Planner):
         candidates += self._mean
         np.clip(candidates, self.lower, self.upper, out=candidates)
         returns = self._evaluate(state, candidates)
-        order = np.argpartition(-returns, config.elites)[: config.elites]
+        count = self._of_evaluated(config.elites)
+        order = np.argpartition(-returns, count)[:count]
         order = order[np.isfinite(returns[order])]
         elites = candidates[order]
         keep = np.float32(config.momentum)

@@ -23,14 +23,18 @@ Evaluate = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 class DeadlineKeeper:
     """Runs a planner's iterations and its evaluations so that they end by the deadline, in seconds of `clock`.
 
-    Three things do so. No iteration is started of which, as measured, less than LEAST_SHARE would be evaluated in time.
+    Three things do so. No iteration is started of which, as measured, too few candidates would be evaluated in time.
     An evaluation takes as many candidates as are expected to fit, in parts that are at most LARGEST_BET of the time
     that is left until smaller ones would not pay: so an error of the expectation costs little. And an objective
     that can stops in the middle of its work. Without a deadline everything is done, in one piece.
     """
 
-    LEAST_SHARE = 0.5  # of an iteration's candidates: below it, it would teach less than it costs
+    # The least share of an iteration's candidates that it is worth being done for. A plan's first iteration also brings
+    # the last plan's answer up to date; what a later one learns from few candidates may be worse than what was known.
+    LEAST_SHARE_OF_FIRST = 0.1
+    LEAST_SHARE = 0.5
     LARGEST_BET = 0.5
+    LAST_BET = 0.85  # of the time left, for a part after which there is none
     UNMEASURED_PARTS = 16  # a batch is cut into so many while nothing is known about the time that it takes
     GRAIN = 0.0005  # seconds; or this share of the budget if that is longer: parts are not cut smaller
     GRAIN_SHARE = 0.025
@@ -45,7 +49,9 @@ class DeadlineKeeper:
         self._limit: float | None = None  # until when the present plan may evaluate
         self._grain = self.GRAIN
         self._anything_helps = False  # there is nothing to answer yet
-        self._share = 1.0  # of the present iteration's candidates that were evaluated
+        self._least_share = self.LEAST_SHARE  # that the present iteration needs
+        self.share = 1.0  # of the present iteration's candidates that were evaluated
+        self._stop_early = 0.0  # seconds before the limit at which an objective is told to stop
         self._evaluated = 0.0  # when the last evaluation ended
         self._to_calibrate: dict[str, tuple[Evaluate, torch.Tensor]] | None = None
 
@@ -75,7 +81,7 @@ class DeadlineKeeper:
 
     def keep_going(self) -> bool:
         """Whether there is time left for evaluations."""
-        return self._limit is None or self._clock() < self._limit
+        return self._limit is None or self._clock() < self._limit - self._stop_early
 
     def iterate(self, iterations: int, iterate: Callable[[int, bool], None], divisible: bool, warm: bool) -> int:
         """Calls `iterate(index, last)` up to `iterations` times; returns how often it came to its end.
@@ -83,28 +89,31 @@ class DeadlineKeeper:
         Without a warm start the first one is always begun.
         """
         least = self.LEAST_SHARE if divisible else 1.0
+        least_of_first = self.LEAST_SHARE_OF_FIRST if divisible else 1.0
         for index in range(iterations):
             started = self._clock()
             last = index == iterations - 1
             expected = self._pace.expected(index)
             self._anything_helps = index == 0 and not warm
             if self._limit is not None:
-                if started + least * expected > self._limit and not self._anything_helps:
+                self._least_share = least if index else least_of_first
+                if started + self._least_share * expected > self._limit and not self._anything_helps:
                     if index == 0:
                         self._starved()
                     return index
                 last = last or started + expected + least * self._pace.expected(index + 1) > self._limit
-            self._share, self._evaluated = 1.0, started
+            self.share, self._evaluated = 1.0, started
             try:
                 iterate(index, last)
             except OutOfTime:
                 self._pace.record(index, max(self._clock() - started, expected))
                 return index
-            self._pace.record(index, (self._clock() - started) / self._share)
+            self._pace.record(index, (self._clock() - started) / self.share)
         return iterations
 
     def _starved(self) -> None:
-        for clock in (self._pace, *self._batches.values()):
+        self._pace.starved()
+        for clock in self._batches.values():
             clock.starved()
 
     def evaluate(
@@ -131,10 +140,11 @@ class DeadlineKeeper:
             if size < count:
                 objective.part_of_batch(first, begins=done == 0)
             started = self._clock()
+            self._stop_early = clock.stopping.expected(0)
             try:
                 values = evaluate(candidates[first : first + size])
             except OutOfTime:
-                clock.record(size, max(self._clock() - started, clock.expected(size)))
+                self._stopped(clock, size, started)
                 break
             clock.record(size, self._clock() - started)
             done += size
@@ -147,10 +157,17 @@ class DeadlineKeeper:
             for result, value in zip(results, values, strict=True):
                 result[first : first + size] = value
         self._evaluated = self._clock()
-        self._share = min(self._share, done / count)
-        if done == 0 or (self._share < self.LEAST_SHARE and not self._anything_helps):
+        self.share = min(self.share, done / count)
+        if done == 0 or (self.share < self._least_share and not self._anything_helps):
             raise OutOfTime(f"the deadline left time for {done} of {count} candidates")
         return results
+
+    def _stopped(self, clock: BatchClock, size: int, started: float) -> None:
+        now = self._clock()
+        clock.record(size, max(now - started, clock.expected(size)))
+        if self._limit is not None:
+            late = now - (self._limit - self._stop_early)
+            clock.stopping.record(0, min(max(late, 0.0), self.LARGEST_BET * (self._limit - started)))
 
     def _part_size(self, left: int, clock: BatchClock, objective: Objective, begins: bool) -> int:
         """How many of `left` candidates to evaluate next; 0 when there is no time for any."""
@@ -167,8 +184,8 @@ class DeadlineKeeper:
         if clock.expected(left) <= bet:
             return left
         size = min(left, max(clock.fitting(bet), clock.worthwhile(self._grain)))
-        if clock.expected(size) > remaining:
-            size = clock.fitting(remaining)
+        if clock.expected(size) > self.LAST_BET * remaining:
+            size = clock.fitting(self.LAST_BET * remaining)
         return max(size, 1) if begins and self._anything_helps else size
 
     @contextmanager

@@ -121,7 +121,7 @@ class Icem(Planner):
             parts.append(self._mean[None])
         candidates = np.concatenate(parts)
         returns = self._evaluate(state, candidates, last_first=True)
-        order = np.argsort(-returns)[: config.elites]
+        order = np.argsort(-returns)[: self._of_evaluated(config.elites)]
         order = order[np.isfinite(returns[order])]
         elites = candidates[order]
         best = int(order[0])

@@ -55,6 +55,7 @@ class BatchClock:
         self._fixed = 0.0
         self._each = 0.0
         self._scale = IterationClock()
+        self.stopping = IterationClock()  # from when an evaluation is told to stop until it has stopped
 
     @property
     def measured(self) -> bool:

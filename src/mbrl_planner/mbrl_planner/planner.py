@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The interface of all planners: warm start, deadline, and an answer that is always within the limits."""
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -157,6 +158,11 @@ class Planner(ABC):
         """Ends an episode: forgets the warm start. Planners that learn from what they planned do so here."""
         self.reset()
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether there is a last plan to go on from."""
+        return self._previous_actions is not None
+
     def expected_seconds(self) -> float:
         """Time that a whole plan is expected to take, as measured; 0 before the first one."""
         return self._time.expected_seconds(self.config.iterations)
@@ -284,6 +290,10 @@ class Planner(ABC):
         sequences = torch.from_numpy(candidates)
         returns, actions = self._time.evaluate(evaluate, sequences, self.objective, name="closed_loop")
         return self._check_returns(returns.numpy(), state), actions.numpy()
+
+    def _of_evaluated(self, count: int) -> int:
+        """How many of the evaluated candidates are to be learned from where it is `count` of all."""
+        return max(1, math.ceil(count * self._time.share))
 
     @staticmethod
     def _check_returns(returns: NDArray[Any], state: Array) -> NDArray[np.float32]:

@@ -52,13 +52,13 @@ class DivisibleObjective(TimedObjective):
         self._part = first, begins
 
     def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
+        (first, begins), self._part = self._part, (0, True)
         for _ in range(self.steps):
             if self.keep_going is not None and not self.keep_going():
                 raise OutOfTime("stopped")
             self.now += (self.seconds + self.each * len(actions)) / self.steps
         self.sizes.append(len(actions))
         returns = ExactObjective.__call__(self, state, actions)
-        (first, begins), self._part = self._part, (0, True)
         self._parts = [*([] if begins else self._parts), (first, self._states.detach())]
         return returns
 

@@ -24,7 +24,7 @@ from mbrl_planner.nodes.inputs import LatchedInputs
 from mbrl_planner.nodes.optimism import OptimismWatch
 from mbrl_planner.nodes.statistics import SolveStatistics
 from mbrl_planner.objective import ModelObjective
-from mbrl_planner.planner import PlannerConfig, PlanningError
+from mbrl_planner.planner import OutOfTime, PlannerConfig, PlanningError
 from mbrl_planner.registry import PLANNERS, build_planner
 from mbrl_ros import parameters
 from mbrl_ros.conversions import MessageError, plan_to_message, time_step_from_message
@@ -220,15 +220,15 @@ class PlannerNode(ManagedNode):
         self._pending = None
         time_step = pending.time_step
         delay, budget = self._delay_and_budget(time_step)
-        started = pending.received if fresh else time.monotonic()
-        deadline = None if budget is None else started + budget
         begin = time.monotonic()
+        # Without an earlier plan that could serve again, a late one is better than none.
+        started = pending.received if fresh and self._controller.planner.has_answer else begin
+        deadline = None if budget is None else started + budget
         try:
             reply = self._controller.answer(time_step, delay, deadline)
         except PlanningError as error:
-            self._health.refuse(
-                "invalid_plan", f"plan for step {time_step.step} of episode {time_step.episode}: {error}"
-            )
+            reason = "out_of_time" if isinstance(error, OutOfTime) else "invalid_plan"
+            self._health.refuse(reason, f"plan for step {time_step.step} of episode {time_step.episode}: {error}")
             return
         solve_time = time.monotonic() - begin
         self._publish(reply.plan, reply.start_step, time_step, solve_time)
