@@ -40,7 +40,7 @@ class ClosedLoopCem(PolicyPlanner):
         candidates *= np.sqrt(self._variance)
         candidates += self._mean
         returns, actions = self._evaluate_policies(state, self._policy, candidates)
-        order = np.argsort(-returns)[: config.elites]
+        order = np.argsort(-returns)[: self._of_evaluated(config.elites)]
         best = int(order[0])
         if self.execute_mean:
             weights = np.isfinite(returns[order])
