@@ -19,6 +19,8 @@ Usage: ./mbrl COMMAND [ARGUMENTS]        ./mbrl COMMAND --help tells more
   demo [ROBOT] [--headless]      let a robot learn to move, live in this terminal
   launch FILE [argument:=value]  run a launch file of ROS 2
   run PACKAGE EXECUTABLE         run one node
+  select CONTROLLER              say who moves a robot that is running
+  tune planner                   fit a planner's preset to this machine
   shell                          a shell in which Python finds ROS 2 and the packages
   test [PYTEST ARGUMENTS]        ruff, mypy and the tests
   bench NAME                     a benchmark of benchmarks/
@@ -29,7 +31,7 @@ Usage: ./mbrl COMMAND [ARGUMENTS]        ./mbrl COMMAND --help tells more
 The first command makes a private ROS 2 environment in .mbrl/ and builds the packages there; it takes some
 minutes once. MBRL_PYTHON names the Python (3.10 to 3.13) to make it from.
 """
-COMMANDS = ("demo", "launch", "run", "shell", "test", "bench", "plot")
+COMMANDS = ("demo", "launch", "run", "shell", "test", "bench", "plot", "select", "tune")
 SETUP_USAGE = """\
 Usage: ./mbrl setup
 

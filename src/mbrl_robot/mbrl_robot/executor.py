@@ -8,7 +8,8 @@ import numpy as np
 from mbrl_core.messages import Plan
 from mbrl_core.specs import Array, RobotSpec, state_difference
 
-CONTROLLERS = ("planner", "explore", "policy", "teleop")
+# planner_b is the place for a second planner that is to replace the first while the robot moves.
+CONTROLLERS = ("planner", "planner_b", "explore", "policy", "teleop")
 SAFE = "safe"
 
 

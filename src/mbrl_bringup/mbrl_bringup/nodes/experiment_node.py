@@ -20,7 +20,7 @@ from mbrl_bringup.results import machine
 from mbrl_core.messages import EndReason, StepType
 from mbrl_core.robot_file import load_robot
 from mbrl_msgs.action import StartEpisode
-from mbrl_msgs.msg import ExperimentStatus, LearnerStatus
+from mbrl_msgs.msg import ControllerState, ExperimentStatus, LearnerStatus
 from mbrl_msgs.msg import Plan as PlanMessage
 from mbrl_msgs.msg import Task as TaskMessage
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
@@ -40,6 +40,7 @@ from mbrl_ros.steady import now_ns, steady_timer
 POLL_PERIOD = 0.02
 FAREWELL_SECONDS = 0.3
 SAVE_SECONDS = 10.0
+SAFE = "safe"  # in the place of a controller: the robot's own safe action
 
 
 class ExperimentNode(Node):
@@ -79,6 +80,7 @@ class ExperimentNode(Node):
         self.create_service(SetTask, "set_task", self._set_task)
         self.create_subscription(TimeStepMessage, "time_step", self._on_time_step, qos.TIME_STEP_RECORD)
         self.create_subscription(PlanMessage, "plan", self._on_plan, qos.STATUS)
+        self.create_subscription(ControllerState, "controller_state", self._on_controller_state, qos.LATCHED)
         self.create_subscription(LearnerStatus, "learner_status", self._on_learner_status, qos.STATUS)
         steady_timer(self, POLL_PERIOD, self._poll)
         steady_timer(self, 1.0, self._publish_status)
@@ -272,6 +274,18 @@ class ExperimentNode(Node):
             window = (message.start_step, message.horizon)
             promise = message.predicted_return if message.task_version == self._task.version else math.nan
             log.add_plan(message.solve_time, message.deadline_missed, window, promise)
+
+    def _on_controller_state(self, message: ControllerState) -> None:
+        """Whom somebody selects in the middle of a learned trial has the rest of it and the trials to come."""
+        log, chosen = self._log, message.selected
+        if log is None or self._phase != "running" or not log.trial.learned:
+            return
+        if chosen not in (log.trial.controller, self._config.exploration_controller, SAFE):
+            self.get_logger().info(f"{chosen!r} has been selected: it has the learned trials from now on")
+            for position in range(self._position, len(self._trials)):
+                if self._trials[position].learned:
+                    self._trials[position] = dataclasses.replace(self._trials[position], controller=chosen)
+            log.trial = self._trial
 
     def _on_learner_status(self, message: LearnerStatus) -> None:
         try:

@@ -51,8 +51,7 @@ class Pending:
 
 
 class PlannerNode(ManagedNode):
-    """Answers the newest time step by a plan while the planner is the selected controller, or a hot member of
-    the chain.
+    """Answers the newest time step by a plan while the planner is the selected controller, or `always_on`.
 
     The spec, model, task and controller state in force are those that the latched topics brought last; an invalid one
     is refused, counted, and leaves the previous one in force. Without spec, model or task nothing is published:
@@ -178,8 +177,7 @@ class PlannerNode(ManagedNode):
             self._garbage.begin()
 
     def _on_controller_state(self, message: ControllerStateMessage) -> None:
-        name = self.settings.controller
-        self._hot = message.selected == name or (self.settings.always_on and name in message.chain)
+        self._hot = self.settings.always_on or message.selected == self.settings.controller
         if self._hot:
             self._answer_pending()
 
