@@ -8,7 +8,9 @@ variables with `[..., i]` and combines them with functions that both libraries s
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from mbrl_core.config import ConfigurationError
 from mbrl_core.libraries import Batch, array_library
@@ -90,6 +92,22 @@ class Task:
                 f"task {self.kind!r}: robot {spec.name!r} has {spec.state.size} states and {spec.action.size} actions,"
                 f" expected {self.state_size} and {self.action_size}"
             )
+
+    def check_reward(self, library: Any = np) -> None:
+        """Tries the reward and `terminated` on a batch of zeros of `library`, numpy or torch.
+
+        Raises ConfigurationError when one of them fails or returns another shape than that of the batch.
+        """
+        shape = (2, 3)
+        state, action = library.zeros((*shape, self.state_size)), library.zeros((*shape, self.action_size))
+        for name, arguments in (("reward", (state, action, state)), ("terminated", (state,))):
+            what = f"task {self.kind!r}: {name} of states {[*state.shape]}"
+            try:
+                got = getattr(getattr(self, name)(*arguments), "shape", ())
+            except Exception as error:
+                raise ConfigurationError(f"{what}: {error!r}, expected numbers of shape {[*shape]}") from error
+            if tuple(got) != shape:
+                raise ConfigurationError(f"{what}: got shape {[*got]}, expected {[*shape]}")
 
     def reward(self, state: Batch, action: Batch, next_state: Batch) -> Batch:
         """Reward of transitions.

@@ -25,8 +25,8 @@ class ModelObjective(Objective):
 
     `particles` is a multiple of the model's members. After a terminal state a trajectory earns nothing. What `risk`
     says is taken off, see `Risk.penalty`; without it returns are the rewards alone.
-    Raises ConfigurationError when the task is not defined on the model's robot, or `risk` does not go with the
-    propagation and particles.
+    Raises ConfigurationError when the task is not defined on the model's robot, its reward has a wrong shape, or `risk`
+    does not go with the propagation and particles.
     """
 
     divisible = True
@@ -35,6 +35,7 @@ class ModelObjective(Objective):
         self, model: DynamicsModel, task: Task, particles: int, propagation: str, risk: RiskConfig | None = None
     ) -> None:
         task.check_robot(model.spec)
+        task.check_reward(torch)
         self.model = model
         self.task = task
         # Particles of a model without noise are all the same.

@@ -143,6 +143,7 @@ def task_from_message(message: TaskMessage, spec: RobotSpec) -> Task:
             message.version,
         )
         task.check_robot(spec)
+        task.check_reward()
     except ConfigurationError as error:
         raise MessageError("invalid_task", f"task: {error}") from None
     return task

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the latched topics have brought: robot, model and task in force."""
 
+import torch
+
+from mbrl_core.config import ConfigurationError
 from mbrl_core.messages import TimeStep
 from mbrl_core.specs import RobotSpec
 from mbrl_core.tasks import Task
@@ -90,11 +93,15 @@ class LatchedInputs:
             self._early_task = message
             return False
         try:
-            self.task = task_from_message(message, self.spec)
+            task = task_from_message(message, self.spec)
+            task.check_reward(torch)
         except MessageError as error:
             if error.reason == OTHER_INTERFACE:
                 self._early_task = message
             raise
+        except ConfigurationError as error:
+            raise MessageError("invalid_task", f"task: {error}") from None
+        self.task = task
         return True
 
     def missing(self, time_step: TimeStep) -> str:

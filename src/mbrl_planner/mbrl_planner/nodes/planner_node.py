@@ -9,6 +9,7 @@ import time
 import torch
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
+from mbrl_core.config import ConfigurationError
 from mbrl_core.messages import Plan, StepType, TimeStep
 from mbrl_msgs.msg import ControllerState as ControllerStateMessage
 from mbrl_msgs.msg import Model as ModelMessage
@@ -154,7 +155,12 @@ class PlannerNode(ManagedNode):
         if inputs.model is None or inputs.task is None or inputs.spec is None:
             return
         config = self._config
-        objective = ModelObjective(inputs.model, inputs.task, config.particles, config.propagation, config)
+        try:
+            objective = ModelObjective(inputs.model, inputs.task, config.particles, config.propagation, config)
+        except ConfigurationError as error:
+            self._controller = None  # nothing is planned for a task that these parameters do not go with
+            self._health.refuse("invalid_task", str(error))
+            return
         if self._controller is None:
             planner = build_planner(self._kind, self._config, inputs.spec, objective, self.settings.seed)
             self._controller = PredictiveController(planner, self.settings.replan)
@@ -171,8 +177,8 @@ class PlannerNode(ManagedNode):
         if not self._lockstep:
             try:
                 self._controller.planner.warm_up()
-            except PlanningError as error:
-                self._health.refuse("invalid_plan", f"warm-up: {error}")
+            except Exception as error:
+                self._no_plan(error, "warm-up")
         if self._active:
             self._garbage.begin()
 
@@ -224,9 +230,8 @@ class PlannerNode(ManagedNode):
         deadline = None if budget is None else started + budget
         try:
             reply = self._controller.answer(time_step, delay, deadline)
-        except PlanningError as error:
-            reason = "out_of_time" if isinstance(error, OutOfTime) else "invalid_plan"
-            self._health.refuse(reason, f"plan for step {time_step.step} of episode {time_step.episode}: {error}")
+        except Exception as error:
+            self._no_plan(error, f"plan for step {time_step.step} of episode {time_step.episode}")
             return
         solve_time = time.monotonic() - begin
         self._publish(reply.plan, reply.start_step, time_step, solve_time)
@@ -236,6 +241,17 @@ class PlannerNode(ManagedNode):
             if fresh and self.settings.replan:
                 # The way back is taken to be as long as the way here.
                 self._delay.add(pending.elapsed + time.monotonic() - pending.received + pending.transport)
+
+    def _no_plan(self, error: Exception, what: str) -> None:
+        """Counts what kept the planner from answering. Nothing that a planner raises ends the node."""
+        reason, text = "invalid_plan", str(error)
+        if isinstance(error, OutOfTime):
+            reason = "out_of_time"
+        elif not isinstance(error, PlanningError):
+            reason, text = "planner_failed", repr(error)
+            assert self._controller is not None
+            self._controller.reset()
+        self._health.refuse(reason, f"{what}: {text}")
 
     def _delay_and_budget(self, time_step: TimeStep) -> tuple[int, float | None]:
         """Steps until the answer's first row, and seconds for finding it."""
