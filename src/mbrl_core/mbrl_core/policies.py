@@ -44,7 +44,8 @@ class Policy(nn.Module, ABC):
         self.config = config
         self.spec = spec
         angular = torch.from_numpy(spec.state.angular)
-        self.register_buffer("_angular", angular, persistent=False)
+        self.register_buffer("_linear_index", (~angular).nonzero()[:, 0], persistent=False)
+        self.register_buffer("_angular_index", angular.nonzero()[:, 0], persistent=False)
         self.observation_size = spec.state.size + int(angular.sum())
         self.register_buffer("observation_scale", torch.ones(self.observation_size))
         self.register_buffer("_lower", torch.tensor(spec.action.lower, dtype=torch.float32), persistent=False)
@@ -52,8 +53,9 @@ class Policy(nn.Module, ABC):
 
     def observe(self, state: Tensor) -> Tensor:
         """state [..., state_size] -> [..., observation_size]: linear variables, then sines, then cosines."""
-        angles = state[..., self._angular]
-        values = torch.cat([state[..., ~self._angular], torch.sin(angles), torch.cos(angles)], dim=-1)
+        angles = state.index_select(-1, self._angular_index)
+        linear = state.index_select(-1, self._linear_index)
+        values = torch.cat([linear, torch.sin(angles), torch.cos(angles)], dim=-1)
         return values / self.observation_scale
 
     @abstractmethod

@@ -16,21 +16,22 @@ from mbrl_planner.poplin import PolicyPlanner, PoplinConfig
 class ClosedLoopCem(PolicyPlanner):
     """CEM over perturbations z of a policy, each candidate a policy that meets the states of its own particles.
 
-    The mean of z, shifted by the steps that passed, starts the next plan with the initial variance. The mean is one of
-    an iteration's candidates.
+    The mean of z is one of an iteration's candidates, and starts the next plan with the initial variance. Departing
+    from the paper, which executes the mean, the best candidate of all iterations is executed: what the mean of
+    policies would do is not known without one more rollout.
     """
 
     config: PoplinConfig
-    execute_mean = False
 
     def reset(self) -> None:
         super().reset()
         self._mean: Actions = np.zeros(self._shape(), dtype=np.float32)
         self._best = Answer(self._central_actions(), -np.inf)
+        self._best_perturbation = self._mean
 
     def _begin(self, passed: int) -> None:
         self._mean = self._moved(self._mean, passed)
-        self._variance = np.broadcast_to(self._std() ** 2, self._mean.shape)
+        self._variance: Actions = np.broadcast_to(self._std() ** 2, self._mean.shape)
         self._best = Answer(self._central_actions(), -np.inf)
 
     def _iterate(self, state: Array, index: int, last: bool) -> None:
@@ -41,12 +42,11 @@ class ClosedLoopCem(PolicyPlanner):
         candidates += self._mean
         returns, actions = self._evaluate_policies(state, self._policy, candidates)
         order = np.argsort(-returns)[: self._of_evaluated(config.elites)]
+        order = order[np.isfinite(returns[order])]
         best = int(order[0])
-        if self.execute_mean:
-            weights = np.isfinite(returns[order])
-            self._best = Answer(actions[order[weights]].mean(axis=0), float(returns[order[weights]].mean()))
-        elif returns[best] > self._best.predicted_return:
+        if returns[best] > self._best.predicted_return:
             self._best = Answer(actions[best].copy(), float(returns[best]), self.objective.prediction(best))
+            self._best_perturbation = candidates[best].copy()
         elites = candidates[order]
         keep = np.float32(config.momentum)
         self._mean = keep * self._mean + (1 - keep) * elites.mean(axis=0)
@@ -61,12 +61,12 @@ class ClosedLoopCem(PolicyPlanner):
 
     @abstractmethod
     def _std(self) -> Actions:
-        """Standard deviation of z at the start of a plan, broadcast over its shape."""
+        """Standard deviation of z at the start of a plan, of a shape that broadcasts to that of z."""
 
     @abstractmethod
     def _moved(self, values: Actions, passed: int) -> Actions:
-        """z after `passed` < H steps."""
+        """z for a plan that begins `passed` < H steps later."""
 
     @abstractmethod
     def _policy(self, candidates: torch.Tensor) -> BatchPolicy:
-        """Policies perturbed by candidates [N, ...]."""
+        """The policies that candidates [N, ...] perturb the policy to."""

@@ -85,8 +85,8 @@ def test_linear_reward_drives_actions_to_their_limits(kind: str) -> None:
     assert plan.actions.shape == (4, 2) and plan.actions.dtype == np.float64
     assert np.abs(plan.actions).max() <= 0.1
     # Random shooting finds the corner of eight dimensions only roughly.
-    # CEM's variance bound keeps its mean away from them.
-    share = {"random_shooting": 0.4, "cem": 0.85, "poplin_a_init": 0.85}.get(kind, 0.95)
+    # CEM's variance bound keeps its mean away from them; without it, over residuals, the variance vanishes too soon.
+    share = {"random_shooting": 0.4, "cem": 0.85, "poplin_a_init": 0.85, "poplin_a_replan": 0.85}.get(kind, 0.95)
     assert (plan.actions @ wish.numpy()).mean() >= 0.2 * share
 
 
@@ -182,7 +182,7 @@ def test_a_bad_state_is_refused(state: np.ndarray) -> None:
     [
         (
             {"kind": "telepathy"},
-            "unknown planner 'telepathy', expected one of: cem, cma_es, gradient, icem, mppi, pddm, random_shooting",
+            f"unknown planner 'telepathy', expected one of: {', '.join(KINDS)}",
         ),
         ({}, "planner.kind"),
         ({"kind": "icem", "horizont": 20}, "unknown parameter 'horizont'"),
