@@ -17,8 +17,11 @@ from mbrl_core.dataset import Transitions
 from mbrl_core.random_streams import generator, stream_seed
 from mbrl_core.specs import RobotSpec
 from mbrl_dynamics.encoding import Encoder, Normalisation
+from mbrl_dynamics.ensemble_folding import FoldedEnsemble
 from mbrl_dynamics.ensemble_gradient import LikelihoodGradient
+from mbrl_dynamics.ensemble_kernel import EnsembleKernel
 from mbrl_dynamics.ensemble_stepper import EnsembleStepper
+from mbrl_dynamics.kernels import kernels
 from mbrl_dynamics.model import (
     DynamicsModel,
     FitInterrupted,
@@ -27,6 +30,7 @@ from mbrl_dynamics.model import (
     KeepGoing,
     check_arrays,
 )
+from mbrl_dynamics.propagation import Draws
 from mbrl_dynamics.registry import DYNAMICS
 
 
@@ -71,6 +75,7 @@ class Ensemble(DynamicsModel):
         self.normalisation = Normalisation.identity(self.encoder)
         self.fits = 0
         self._steppers: dict[int, EnsembleStepper] = {}  # by rows, of the present weights
+        self._kernels: dict[str, EnsembleKernel] = {}  # by variant, likewise
         sizes = [self.encoder.size] + [configuration.hidden_size] * configuration.hidden_layers
         random = torch.Generator().manual_seed(stream_seed(seed, 0, 0, "ensemble/weights"))
         members, outputs = configuration.members, spec.state.size
@@ -113,7 +118,7 @@ class Ensemble(DynamicsModel):
         if len(transitions) < 2:
             raise ValueError(f"ensemble: got {len(transitions)} transitions, expected at least 2 to fit")
         begin = time.perf_counter()
-        self._steppers.clear()
+        self._forget_frozen()
         self._renormalise(Normalisation.of(self.encoder, transitions))
         normalisation = self.normalisation
         with torch.no_grad():
@@ -206,12 +211,38 @@ class Ensemble(DynamicsModel):
             self._steppers[rows] = EnsembleStepper(self.encoder, self.normalisation, self.weights, rows)
         return self._steppers[rows]
 
+    def trajectories(
+        self,
+        state: Tensor,
+        actions: Tensor,
+        particles: int,
+        propagation: str,
+        generator: torch.Generator,
+        keep_going: KeepGoing | None,
+        precision: str,
+    ) -> Tensor | None:
+        library = kernels()
+        if library is None or state.device.type != "cpu":
+            return None
+        variant = library.best(precision)
+        if variant.name not in self._kernels:
+            folded = FoldedEnsemble.of(self.normalisation, self.weights)
+            self._kernels[variant.name] = EnsembleKernel(library, variant, self.encoder, folded)
+        draws = Draws.of(propagation, self.members, actions.shape[1], particles, len(state), generator)
+        kernel = self._kernels[variant.name]
+        return kernel.rollout(state, actions, propagation, draws, torch.get_num_threads(), keep_going)
+
+    def _forget_frozen(self) -> None:
+        self._steppers.clear()
+        self._kernels.clear()
+
     def clone(self) -> "Ensemble":
-        steppers, self._steppers = self._steppers, {}
+        frozen = self._steppers, self._kernels
+        self._steppers, self._kernels = {}, {}
         try:
             return copy.deepcopy(self)
         finally:
-            self._steppers = steppers
+            self._steppers, self._kernels = frozen
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         arrays = {name: value.detach().numpy().copy() for name, value in self.weights.items()}
@@ -228,7 +259,7 @@ class Ensemble(DynamicsModel):
             *(torch.as_tensor(np.array(arrays[name], dtype=np.float32)) for name in vars(self.normalisation))
         )
         self.fits = int(arrays["fits"][0])
-        self._steppers.clear()
+        self._forget_frozen()
 
 
 def _uniform(shape: tuple[int, ...], bound: float, random: torch.Generator) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mbrl_dynamics.encoding import Encoder, Normalisation
+from mbrl_dynamics.ensemble_folding import FoldedEnsemble
 from mbrl_dynamics.model import Stepper
 
 
@@ -21,31 +22,18 @@ class EnsembleStepper(Stepper):
     def __init__(
         self, encoder: Encoder, normalisation: Normalisation, weights: Mapping[str, Tensor], rows: int
     ) -> None:
-        members = weights["weight_0"].shape[0]
+        folded = FoldedEnsemble.of(normalisation, weights)
+        members = len(folded.linear)
         self._size = size = encoder.state_size
-        frozen = {name: value.detach() for name, value in weights.items()}
-        scale, mean = normalisation.input_scale.unsqueeze(1), normalisation.input_mean.unsqueeze(0)
-        first = frozen["weight_0"] / scale
-        linear = frozen["weight_linear"] / scale
-        gain = normalisation.output_scale
-        self._layers = [(_transposed(_spread(first, encoder)), _transposed(frozen["bias_0"] - mean @ first))]
-        layer = 1
-        while f"weight_{layer}" in frozen:
-            self._layers.append((_transposed(frozen[f"weight_{layer}"]), _transposed(frozen[f"bias_{layer}"])))
-            layer += 1
+        first, bias = folded.layers[0]
+        self._layers = [(_transposed(_spread(first, encoder)), _transposed(bias))]
+        self._layers += [(_transposed(weight), _transposed(bias)) for weight, bias in folded.layers[1:]]
         # Outputs are [mean of the next state, log variance]; the linear path adds to the mean alone.
-        weight, bias = frozen["weight_out"].clone(), frozen["bias_out"].clone()
-        weight[..., :size] *= gain
-        bias[..., :size] = (bias[..., :size] - mean @ linear) * gain + normalisation.output_mean
-        self._weight_out, self._bias_out = _transposed(weight), _transposed(bias)
+        self._weight_out, self._bias_out = _transposed(folded.weight_out), _transposed(folded.bias_out)
         self._linear = torch.zeros(members, 2 * size, 3 * size + encoder.action_size)
-        self._linear[:, :size] = _spread(linear * gain, encoder).transpose(1, 2)
+        self._linear[:, :size] = _spread(folded.linear, encoder).transpose(1, 2)
         self._linear[:, :size, :size] += torch.eye(size)  # the next state, not its change
-        # Half of the log variance is the log deviation; the output's scale is a summand of it.
-        self._upper = frozen["log_variance_upper"].clone().unsqueeze(1)
-        lower = frozen["log_variance_lower"].unsqueeze(1)
-        self._range = self._upper - lower
-        self._offset = 0.5 * lower + torch.log(gain).unsqueeze(1)
+        self._upper, self._range, self._offset = folded.upper, folded.range, folded.offset
         self._inputs = torch.zeros(members, 3 * size + encoder.action_size, rows)
         self._state, self._sine, self._cosine, self._action = self._inputs.split(
             [size, size, size, encoder.action_size], dim=1

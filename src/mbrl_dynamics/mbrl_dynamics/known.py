@@ -107,7 +107,14 @@ class Mujoco(DynamicsModel):
         return np.array(self.spec.action.lower), np.array(self.spec.action.upper)
 
     def trajectories(
-        self, state: Tensor, actions: Tensor, particles: int, propagation: str, generator: torch.Generator
+        self,
+        state: Tensor,
+        actions: Tensor,
+        particles: int,
+        propagation: str,
+        generator: torch.Generator,
+        keep_going: KeepGoing | None,
+        precision: str,
     ) -> Tensor:
         """The whole horizon in one call of MuJoCo; all particles are the same memory. See `DynamicsModel`."""
         count, horizon, _ = actions.shape

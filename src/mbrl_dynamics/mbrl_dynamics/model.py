@@ -22,6 +22,10 @@ class FitInterrupted(RuntimeError):
     """A fit was told to stop before its end; the model is in between."""
 
 
+class RolloutInterrupted(RuntimeError):
+    """A rollout was told to stop before its end."""
+
+
 class ModelError(ValueError):
     """A model cannot be built or restored. The text names what came and what was expected."""
 
@@ -117,7 +121,14 @@ class DynamicsModel(ABC):
         return Stepper(self)
 
     def trajectories(
-        self, state: Tensor, actions: Tensor, particles: int, propagation: str, generator: torch.Generator
+        self,
+        state: Tensor,
+        actions: Tensor,
+        particles: int,
+        propagation: str,
+        generator: torch.Generator,
+        keep_going: KeepGoing | None,
+        precision: str,
     ) -> Tensor | None:
         """The whole rollout at once, by kinds that have something faster than one step after another.
 

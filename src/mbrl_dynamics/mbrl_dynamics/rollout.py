@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mbrl_dynamics.model import DynamicsModel, KeepGoing
+from mbrl_dynamics.model import DynamicsModel, KeepGoing, RolloutInterrupted, Stepper
+from mbrl_dynamics.propagation import PRECISIONS, PROPAGATIONS, Draws
 
-PROPAGATIONS = ("ts1", "tsinf", "mean")
+__all__ = ["PRECISIONS", "PROPAGATIONS", "RolloutInterrupted", "Trajectories", "differentiable_rollout", "rollout"]
 
-
-class RolloutInterrupted(RuntimeError):
-    """A rollout was told to stop before its end."""
+LEAST_VARIANCE = 1e-30
 
 
 @dataclass(frozen=True)
@@ -31,45 +30,40 @@ def rollout(
     propagation: str,
     generator: torch.Generator,
     keep_going: KeepGoing | None = None,
+    precision: str = "float32",
 ) -> Trajectories:
-    """Rolls actions [N, H, action_size] from state [state_size].
+    """Rolls actions [N, H, action_size] from state [state_size], both on the model's device.
 
-    Chua et al. 2018, section 5: with `ts1` particles are re-assigned to members at every step, at random and balanced;
-    with `tsinf` each keeps its member for the whole horizon. `mean` follows the mean of the members' means with one
-    particle, whatever `particles` says. Assignments and noise are the same for all N sequences (common random
-    numbers): each sequence's trajectories have the distribution of the paper, and differences between sequences are
-    differences of the sequences. Raises ValueError on an unknown propagation or when `particles` is not a
-    multiple of `model.members`, and RolloutInterrupted once `keep_going`, asked before every step, says no.
+    Propagations of Chua et al. 2018, section 5 and appendix; f_b is member b, p a particle:
+    `ts1`: particles are re-assigned to members at every step, at random and balanced, s'_p ~ f_b(p)(s_p, a);
+    `tsinf`: each keeps its member for the whole horizon;
+    `ds` (distribution sampling): s'_p ~ N(E_b[s'], V_b[s']), s' ~ f_b(s_p, a): the ensemble's mean and total variance;
+    `mm` (moment matching): s'_p ~ N(E_pb[s'], V_pb[s']), a diagonal Gaussian fitted across particles and members, from
+    which all particles are drawn anew at every step;
+    `mean` (the paper's E): s' = E_b[E f_b(s, a)], one particle without noise, whatever `particles` says.
+    Moments are computed exactly from the members' predictions, not from samples of them.
+
+    Assignments and noise are the same for all N sequences (common random numbers): each sequence's trajectories have
+    the distribution of the paper, and differences between sequences are differences of the sequences.
+
+    `precision` is that of products of hidden layers, for kinds that know several: `bfloat16`, or `auto` for it where
+    the processor has the units; sums, states and what goes into the first layer are float32 always. Raises ValueError
+    on an unknown propagation or precision or when `particles` is not a multiple of `model.members`, and
+    RolloutInterrupted once `keep_going`, which is asked again and again, says no.
     """
     _check(model, particles, propagation)
-    states_at_once = model.trajectories(state, actions, particles, propagation, generator)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
+    states_at_once = model.trajectories(state, actions, particles, propagation, generator, keep_going, precision)
     if states_at_once is not None:
         return Trajectories(states_at_once)
-    if propagation == "mean":
-        return _rollout_mean(model, state, actions, keep_going)
-    members, (count, horizon, action_size) = model.members, actions.shape
-    share = particles // members
-    size = state.shape[-1]
-    states = torch.empty(horizon + 1, particles, size, count)
+    draws = _draws(model, state, actions, particles, propagation, generator)
+    states = torch.empty(actions.shape[1] + 1, draws.particles, len(state), len(actions), device=state.device)
+    steps = _Steps(model, None, actions, propagation, draws)
     states[0] = state.unsqueeze(1)
-    noise = torch.randn(horizon, particles, size, 1, generator=generator)
-    by_step = actions.permute(1, 2, 0).repeat(1, 1, share)  # [H, action_size, share * N]
-    stepper = model.stepper(share * count)
-    reassign = propagation == "ts1" and members > 1
-    if reassign:
-        order = torch.rand(horizon, particles, generator=generator).argsort(dim=1)
-    for step in range(horizon):
+    for step in range(actions.shape[1]):
         _check_time(keep_going, step)
-        current, following = states[step], states[step + 1]
-        if reassign:
-            current = current[order[step]]
-        action = by_step[step].expand(members, action_size, share * count)
-        mean, deviation = stepper.step(_by_member(current, members), action)
-        mean, deviation = _by_particle(mean, particles), _by_particle(deviation, particles)
-        if reassign:
-            following[order[step]] = torch.addcmul(mean, deviation, noise[step])
-        else:
-            torch.addcmul(mean, deviation, noise[step], out=following)
+        states[step + 1] = steps.advance(step, states[step])
     return Trajectories(states.permute(3, 1, 0, 2))
 
 
@@ -82,40 +76,20 @@ def differentiable_rollout(
     generator: torch.Generator,
     keep_going: KeepGoing | None = None,
 ) -> Trajectories:
-    """What `rollout` computes, from the same random numbers, by operations that gradients go back through.
+    """What `rollout` computes in float32, from the same random numbers, by operations that gradients go back through.
 
     The noise is an input (reparameterisation), so the gradient with respect to the actions is that of these very
     trajectories. Arguments and errors are those of `rollout`; `keep_going` is asked again before every step on the way
     back through them.
     """
     _check(model, particles, propagation)
-    members, (count, horizon, _) = model.members, actions.shape
-    if propagation == "mean":
-        current = state.expand(count, -1)
-        states = [current[None]]
-        for step in range(horizon):
-            _check_time(keep_going, step, current)
-            current = model.predict(current, actions[:, step]).mean.mean(dim=0)
-            states.append(current[None])
-        return Trajectories(torch.stack(states).permute(2, 1, 0, 3))
-    size = state.shape[-1]
-    noise = torch.randn(horizon, particles, size, 1, generator=generator)
-    reassign = propagation == "ts1" and members > 1
-    order = torch.rand(horizon, particles, generator=generator).argsort(dim=1) if reassign else None
-    current = state.expand(particles, count, size)
-    states = [current]
-    for step in range(horizon):
-        _check_time(keep_going, step, current)
-        if order is not None:
-            current = current[order[step]]
-        rows = current.reshape(members, -1, size)
-        action = actions[:, step].repeat(particles // members, 1).expand(members, -1, -1)
-        prediction = model.predict(rows, action)
-        mean, deviation = prediction.mean, prediction.variance.sqrt()
-        following = mean.view(particles, count, size) + deviation.view(particles, count, size) * noise[step].mT
-        current = following if order is None else following[order[step].argsort()]
-        states.append(current)
-    return Trajectories(torch.stack(states).permute(2, 1, 0, 3))
+    draws = _draws(model, state, actions, particles, propagation, generator)
+    steps = _Steps(model, Stepper(model), actions, propagation, draws)
+    states = [state.unsqueeze(1).expand(draws.particles, len(state), len(actions))]
+    for step in range(actions.shape[1]):
+        _check_time(keep_going, step, states[-1])
+        states.append(steps.advance(step, states[-1]))
+    return Trajectories(torch.stack(states).permute(3, 1, 0, 2))
 
 
 def _check(model: DynamicsModel, particles: int, propagation: str) -> None:
@@ -125,17 +99,11 @@ def _check(model: DynamicsModel, particles: int, propagation: str) -> None:
         raise ValueError(f"particles: got {particles}, expected a multiple of the model's {model.members} members")
 
 
-def _by_member(values: Tensor, members: int) -> Tensor:
-    """[P, size, N] -> [members, size, P / members * N]; a copy only when a member has several particles."""
-    particles, size, count = values.shape
-    return values.view(members, particles // members, size, count).transpose(1, 2).reshape(members, size, -1)
-
-
-def _by_particle(values: Tensor, particles: int) -> Tensor:
-    """The reverse of `_by_member`."""
-    members, size, rows = values.shape
-    share = particles // members
-    return values.reshape(members, size, share, rows // share).transpose(1, 2).reshape(particles, size, rows // share)
+def _draws(
+    model: DynamicsModel, state: Tensor, actions: Tensor, particles: int, propagation: str, generator: torch.Generator
+) -> Draws:
+    draws = Draws.of(propagation, model.members, actions.shape[1], particles, len(state), generator)
+    return draws.to(state.device)
 
 
 def _check_time(keep_going: KeepGoing | None, step: int, state: Tensor | None = None) -> None:
@@ -148,14 +116,59 @@ def _check_time(keep_going: KeepGoing | None, step: int, state: Tensor | None = 
         state.register_hook(lambda gradient: _check_time(keep_going, step))
 
 
-def _rollout_mean(model: DynamicsModel, state: Tensor, actions: Tensor, keep_going: KeepGoing | None) -> Trajectories:
-    count, horizon, _ = actions.shape
-    states = torch.empty(horizon + 1, 1, state.shape[-1], count)
-    states[0] = state.unsqueeze(1)
-    stepper = model.stepper(count)
-    by_step = actions.permute(1, 2, 0)
-    for step in range(horizon):
-        _check_time(keep_going, step)
-        mean, _ = stepper.step(states[step].expand(model.members, -1, -1), by_step[step].expand(model.members, -1, -1))
-        torch.mean(mean, dim=0, keepdim=True, out=states[step + 1])
-    return Trajectories(states.permute(3, 1, 0, 2))
+class _Steps:
+    """One step after another through a stepper, by operations that autograd knows."""
+
+    def __init__(
+        self, model: DynamicsModel, stepper: Stepper | None, actions: Tensor, propagation: str, draws: Draws
+    ) -> None:
+        self._members = model.members
+        self._propagation = propagation
+        self._draws = draws
+        # Members see each a share of the particles, or all of them.
+        copies = draws.particles // model.members if propagation in ("ts1", "tsinf") else draws.particles
+        self._actions = actions.permute(1, 2, 0).repeat(1, 1, copies)  # [H, action_size, copies * N]
+        self._stepper = stepper if stepper is not None else model.stepper(self._actions.shape[2])
+
+    def advance(self, step: int, current: Tensor) -> Tensor:
+        """Next states of current [P, state_size, N]."""
+        noise = self._draws.noise[step].unsqueeze(2)
+        action = self._actions[step].expand(self._members, -1, -1)
+        if self._propagation in ("ts1", "tsinf"):
+            return self._advance_sampled(step, current, action, noise)
+        particles, size, count = current.shape
+        rows = current.transpose(0, 1).reshape(size, -1).expand(self._members, -1, -1)
+        means, deviations = self._stepper.step(rows, action)
+        mean = means.mean(dim=0)
+        centre = mean.view(size, particles, count).transpose(0, 1)
+        if self._propagation == "mean":
+            return centre
+        spread = (deviations.square() + (means - mean).square()).mean(dim=0)
+        variance = spread.view(size, particles, count).transpose(0, 1)
+        if self._propagation == "mm":
+            overall = centre.mean(dim=0, keepdim=True)
+            variance = (variance + (centre - overall).square()).mean(dim=0, keepdim=True)
+            centre = overall
+        # The root's gradient at zero, where all members agree, would not be a number.
+        return torch.addcmul(centre, variance.clamp(min=LEAST_VARIANCE).sqrt(), noise)
+
+    def _advance_sampled(self, step: int, current: Tensor, action: Tensor, noise: Tensor) -> Tensor:
+        particles, order = len(current), self._draws.order
+        if order is not None:
+            current = current[order[step]]
+        mean, deviation = self._stepper.step(_by_member(current, self._members), action)
+        following = torch.addcmul(_by_particle(mean, particles), _by_particle(deviation, particles), noise)
+        return following if order is None else following[order[step].argsort()]
+
+
+def _by_member(values: Tensor, members: int) -> Tensor:
+    """[P, size, N] -> [members, size, P / members * N]; a copy only when a member has several particles."""
+    particles, size, count = values.shape
+    return values.reshape(members, particles // members, size, count).transpose(1, 2).reshape(members, size, -1)
+
+
+def _by_particle(values: Tensor, particles: int) -> Tensor:
+    """The reverse of `_by_member`."""
+    members, size, rows = values.shape
+    share = particles // members
+    return values.reshape(members, size, share, rows // share).transpose(1, 2).reshape(particles, size, rows // share)
