@@ -8,7 +8,7 @@ from problems import ROBOT_FILE, SPEC, sample, spec_of
 
 from mbrl_dynamics.model import DynamicsModel, GaussianPrediction
 from mbrl_dynamics.registry import DYNAMICS, make_model
-from mbrl_dynamics.rollout import differentiable_rollout, rollout
+from mbrl_dynamics.rollout import PROPAGATIONS, differentiable_rollout, rollout
 
 torch.set_num_threads(1)
 QUICK = {"ensemble": {"hidden_size": 32, "first_steps": 100}, "linear": {}, "mujoco": {"robot_file": str(ROBOT_FILE)}}
@@ -43,34 +43,43 @@ def plain(model, state, actions, particles, propagation, generator):
     """One trajectory, one step at a time, through `predict`: the definition, with the engine's draws."""
     count, horizon, _ = actions.shape
     if propagation == "mean":
-        result = torch.empty(count, 1, horizon + 1, len(state))
-        for index in range(count):
-            current = state
-            result[index, 0, 0] = current
-            for step in range(horizon):
-                current = model.predict(current[None], actions[index, step][None]).mean[:, 0].mean(dim=0)
-                result[index, 0, step + 1] = current
-        return result
-    noise = torch.randn(horizon, particles, 1, len(state), generator=generator)
-    orders = torch.arange(particles).expand(horizon, -1)
-    if propagation == "ts1":
-        orders = torch.rand(horizon, particles, generator=generator).argsort(dim=1)
+        particles = 1
+    noise = torch.zeros(horizon, particles, len(state))
+    if propagation != "mean":
+        noise = torch.randn(horizon, particles, len(state), generator=generator)
+    places = torch.arange(particles).expand(horizon, -1).tolist()
+    if propagation == "ts1" and model.members > 1:
+        orders = torch.rand(horizon, particles, generator=generator).argsort(dim=1).tolist()
+        places = [[order.index(particle) for particle in range(particles)] for order in orders]
     result = torch.empty(count, particles, horizon + 1, len(state))
     for index in range(count):
-        for particle in range(particles):
-            current = state
-            result[index, particle, 0] = current
-            for step in range(horizon):
-                place = int((orders[step] == particle).nonzero())
-                member = place // (particles // model.members)
-                prediction = model.predict(current[None], actions[index, step][None])
-                draw = noise[step, place if propagation == "ts1" else particle, 0]
-                current = prediction.mean[member, 0] + prediction.variance[member, 0].sqrt() * draw
-                result[index, particle, step + 1] = current
+        result[index, :, 0] = state
+        for step in range(horizon):
+            moments = []
+            for particle in range(particles):
+                prediction = model.predict(result[index, particle, step][None], actions[index, step][None])
+                mean, variance = prediction.mean[:, 0], prediction.variance[:, 0]
+                member = places[step][particle] // max(particles // model.members, 1)
+                moments.append(
+                    (mean[member], variance[member]) if propagation in ("ts1", "tsinf") else mixture(mean, variance)
+                )
+            if propagation == "mm":
+                together = mixture(*(torch.stack(values) for values in zip(*moments, strict=True)))
+                moments = [together] * particles
+            for particle, (mean, variance) in enumerate(moments):
+                draw = noise[step, places[step][particle]]
+                result[index, particle, step + 1] = mean if propagation == "mean" else mean + variance.sqrt() * draw
     return result
 
 
-@pytest.mark.parametrize("propagation", ["ts1", "tsinf", "mean"])
+def mixture(mean, variance):
+    """Mean and variance of a mixture of equal parts, whose means and variances are rows."""
+    mean, variance = mean.double(), variance.double()
+    centre = mean.mean(dim=0)
+    return centre.float(), ((variance + mean**2).mean(dim=0) - centre**2).clamp(min=0.0).float()
+
+
+@pytest.mark.parametrize("propagation", PROPAGATIONS)
 @pytest.mark.parametrize("kind", DYNAMICS.names())
 @torch.no_grad()
 def test_engine_equals_the_plain_rollout(kind, propagation):
@@ -84,7 +93,7 @@ def test_engine_equals_the_plain_rollout(kind, propagation):
     torch.testing.assert_close(fast, slow, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("propagation", ["ts1", "tsinf", "mean"])
+@pytest.mark.parametrize("propagation", PROPAGATIONS)
 @pytest.mark.parametrize("kind", DYNAMICS.names())
 def test_differentiable_rollout_is_the_same_and_its_gradient_that_of_differences(kind, propagation):
     model = make_model(kind, QUICK[kind], spec_of(kind), 0)
@@ -164,6 +173,30 @@ def test_noise_has_the_predicted_deviation_and_is_the_same_for_all_sequences():
     torch.testing.assert_close(noise[0], noise[1])
 
 
+def test_distribution_sampling_and_moment_matching_have_the_moments_of_the_mixture():
+    model = KnownMember(members=3, deviation=0.5)
+    actions, particles = torch.zeros(1, 3, 1), 30_000
+    variance = 0.5**2 + 2.0 / 3.0  # noise, and of the means 1, 2 and 3
+    for propagation in ("ds", "mm"):
+        random = torch.Generator().manual_seed(0)
+        states = rollout(model, torch.zeros(4), actions, particles, propagation, random).states[0]
+        for step in range(4):
+            assert states[:, step].mean().item() == pytest.approx(2.0 * step, abs=0.02)
+            # What was drawn before stays a particle's own; moment matching fits it and draws anew: the same variance.
+            torch.testing.assert_close(states[:, step].var(dim=0), torch.full((4,), step * variance), rtol=0.04, atol=0)
+    drawn = {}
+    for propagation in ("ds", "mm"):
+        random = torch.Generator().manual_seed(0)
+        drawn[propagation] = rollout(model, torch.zeros(4), actions, 6, propagation, random).states[0, :, :, 0]
+    noise = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))[..., 0]
+    steps = drawn["ds"].diff(dim=1).T
+    torch.testing.assert_close(steps, 2.0 + variance**0.5 * noise)
+    # Six particles scatter as they happen to, and that is the variance that moment matching adds.
+    scatter = drawn["mm"][:, 1].var(correction=0)
+    expected = drawn["mm"][:, 1].mean() + 2.0 + (variance + scatter).sqrt() * noise[1]
+    torch.testing.assert_close(drawn["mm"][:, 2], expected)
+
+
 def test_same_generator_seed_gives_the_same_bytes():
     model = make_model("ensemble", QUICK["ensemble"], SPEC, 0)
     model.fit(sample(100, 1), 0)
@@ -177,8 +210,10 @@ def test_same_generator_seed_gives_the_same_bytes():
 
 def test_bad_arguments_are_named():
     model = KnownMember(members=3, deviation=0.1)
-    with pytest.raises(ValueError, match="propagation: got 'ds', expected one of ts1, tsinf, mean"):
-        rollout(model, torch.zeros(4), torch.zeros(2, 5, 1), 3, "ds", torch.Generator())
+    with pytest.raises(ValueError, match="propagation: got 'psychic', expected one of ts1, tsinf, ds, mm, mean"):
+        rollout(model, torch.zeros(4), torch.zeros(2, 5, 1), 3, "psychic", torch.Generator())
+    with pytest.raises(ValueError, match="precision: got 'half', expected one of auto, float32, bfloat16"):
+        rollout(model, torch.zeros(4), torch.zeros(2, 5, 1), 3, "ts1", torch.Generator(), precision="half")
     with pytest.raises(ValueError, match="particles: got 4, expected a multiple of the model's 3 members"):
         rollout(model, torch.zeros(4), torch.zeros(2, 5, 1), 4, "ts1", torch.Generator())
 

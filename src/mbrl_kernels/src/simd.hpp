@@ -96,16 +96,6 @@ MBRL_INLINE Vector square_root(Vector x) {
 }
 
 MBRL_INLINE void sine_cosine(Vector x, Vector *sine, Vector *cosine) {
-  const Integers near = (x < 8192.0f) & (x > -8192.0f);
-  int32_t within = -1;
-  for (int lane = 0; lane < kLanes; ++lane) within &= near[lane];
-  if (!within) {  // far round, or not finite: slowly, but right
-    for (int lane = 0; lane < kLanes; ++lane) {
-      (*sine)[lane] = sinf(x[lane]);
-      (*cosine)[lane] = cosf(x[lane]);
-    }
-    return;
-  }
   // Cody and Waite's reduction to [-pi/4, pi/4] and the quadrant; Taylor series as Cephes fits them.
   const Vector shifted = x * 0.636619772367581f + kRound, whole = shifted - kRound;
   Vector r = x - whole * 1.5703125f;
@@ -121,6 +111,14 @@ MBRL_INLINE void sine_cosine(Vector x, Vector *sine, Vector *cosine) {
   const Integers sine_sign = (quadrant & 2) << 30, cosine_sign = ((quadrant + 1) & 2) << 30;
   *sine = (Vector)((Integers)(odd ? c : s) ^ sine_sign);
   *cosine = (Vector)((Integers)(odd ? s : c) ^ cosine_sign);
+  const Integers near = (x < 8192.0f) & (x > -8192.0f);
+  int32_t all_near = -1;
+  for (int lane = 0; lane < kLanes; ++lane) all_near &= near[lane];
+  for (int lane = 0; lane < kLanes && !all_near; ++lane) {
+    if (near[lane]) continue;  // the others are far round, or not finite: slowly, but right
+    (*sine)[lane] = sinf(x[lane]);
+    (*cosine)[lane] = cosf(x[lane]);
+  }
 }
 
 }  // namespace
