@@ -15,7 +15,7 @@ from .progress import Progress
 
 # With --symlink-install a changed Python or data file needs no build; these do.
 _BUILD_FILES = {"package.xml", "CMakeLists.txt", "setup.py", "setup.cfg"}
-_INTERFACES = {".msg", ".srv", ".action", ".idl"}
+_COMPILED = {".msg", ".srv", ".action", ".idl", ".h", ".hpp", ".cpp"}
 _SHARED_FOLDERS = {"mbrl_bringup": ("launch", "config")}
 _SKIPPED = {"__pycache__", "test", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 
@@ -36,7 +36,7 @@ def _key(places: Places, folder: Path, name: str) -> str:
     shared = [places.root / part for part in _SHARED_FOLDERS.get(name, ())]
     for file in _files([folder, *shared]):
         digest.update(f"{file.relative_to(places.root)}\0".encode())
-        if file.name in _BUILD_FILES or file.suffix in _INTERFACES:
+        if file.name in _BUILD_FILES or file.suffix in _COMPILED:
             digest.update(file.read_bytes())
     return digest.hexdigest()
 

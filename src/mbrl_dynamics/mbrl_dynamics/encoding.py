@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From states and actions to a model's inputs, and from its outputs to the change of state."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,12 @@ class Encoder:
         self.size = self.linear_count + 2 * self.angular_count + self.action_size
         self._action_lower = np.array(spec.action.lower)
         self._action_upper = np.array(spec.action.upper)
+
+    def to(self, device: torch.device) -> "Encoder":
+        """A copy that encodes on `device`."""
+        twin = copy.copy(self)
+        twin.linear_index, twin.angular_index = self.linear_index.to(device), self.angular_index.to(device)
+        return twin
 
     def encode(self, state: Tensor, action: Tensor) -> Tensor:
         """state [..., state_size], action [..., action_size] -> inputs [..., size]."""
@@ -72,6 +79,10 @@ class Normalisation:
         """Before any data."""
         inputs, outputs = encoder.size, encoder.state_size
         return Normalisation(torch.zeros(inputs), torch.ones(inputs), torch.zeros(outputs), torch.ones(outputs))
+
+    def to(self, device: torch.device) -> "Normalisation":
+        """A copy on `device`."""
+        return Normalisation(*(value.to(device, copy=True) for value in vars(self).values()))
 
     @staticmethod
     def of(encoder: Encoder, transitions: Transitions) -> "Normalisation":

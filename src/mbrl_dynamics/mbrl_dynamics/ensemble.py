@@ -208,7 +208,9 @@ class Ensemble(DynamicsModel):
 
     def stepper(self, rows: int) -> EnsembleStepper:
         if rows not in self._steppers:
-            self._steppers[rows] = EnsembleStepper(self.encoder, self.normalisation, self.weights, rows)
+            # Its buffers are written to again by callers in and outside of inference mode.
+            with torch.inference_mode(False):
+                self._steppers[rows] = EnsembleStepper(self.encoder, self.normalisation, self.weights, rows)
         return self._steppers[rows]
 
     def trajectories(
@@ -230,11 +232,17 @@ class Ensemble(DynamicsModel):
             self._kernels[variant.name] = EnsembleKernel(library, variant, self.encoder, folded)
         draws = Draws.of(propagation, self.members, actions.shape[1], particles, len(state), generator)
         kernel = self._kernels[variant.name]
-        return kernel.rollout(state, actions, propagation, draws, torch.get_num_threads(), keep_going)
+        return kernel.rollout(state, actions, draws, torch.get_num_threads(), keep_going)
 
     def _forget_frozen(self) -> None:
         self._steppers.clear()
         self._kernels.clear()
+
+    def to(self, device: torch.device) -> "Ensemble":
+        twin = self.clone()
+        twin.encoder, twin.normalisation = self.encoder.to(device), self.normalisation.to(device)
+        twin.weights = {name: weight.to(device) for name, weight in twin.weights.items()}
+        return twin
 
     def clone(self) -> "Ensemble":
         frozen = self._steppers, self._kernels

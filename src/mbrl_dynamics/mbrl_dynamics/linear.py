@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bayesian linear regression: the plain baseline."""
 
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,6 +80,12 @@ class Linear(DynamicsModel):
         self.log_variance = variance.log().float()
         loss = 0.5 * float(((residual * residual / variance) + variance.log()).sum(dim=1).mean())
         return FitReport(loss, 1, len(transitions), time.perf_counter() - begin)
+
+    def to(self, device: torch.device) -> "Linear":
+        twin = copy.copy(self)
+        twin.encoder, twin.normalisation = self.encoder.to(device), self.normalisation.to(device)
+        twin.weight, twin.log_variance = self.weight.to(device, copy=True), self.log_variance.to(device, copy=True)
+        return twin
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         arrays = {"weight": self.weight.numpy().copy(), "log_variance": self.log_variance.numpy().copy()}

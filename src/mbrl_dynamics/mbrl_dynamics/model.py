@@ -137,6 +137,10 @@ class DynamicsModel(ABC):
         """
         return None
 
+    def to(self, device: torch.device) -> "DynamicsModel":
+        """An independent copy that predicts on `device`. Raises ModelError for kinds that cannot."""
+        raise ModelError(f"a model of kind {self.kind!r} cannot compute on {device}")
+
     def clone(self) -> "DynamicsModel":
         """An independent copy, for a fit in the background."""
         return copy.deepcopy(self)

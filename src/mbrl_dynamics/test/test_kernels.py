@@ -70,7 +70,7 @@ def compiled(model, variant, state, actions, particles, propagation, threads=1, 
     kernel = EnsembleKernel(LIBRARY, variant, model.encoder, FoldedEnsemble.of(model.normalisation, model.weights))
     random = torch.Generator().manual_seed(7)
     draws = Draws.of(propagation, model.members, actions.shape[1], particles, len(state), random)
-    return kernel.rollout(state, actions, propagation, draws, threads, keep_going)
+    return kernel.rollout(state, actions, draws, threads, keep_going)
 
 
 def through_torch(model, state, actions, particles, propagation, monkeypatch):

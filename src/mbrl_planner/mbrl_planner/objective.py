@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from mbrl_core.config import ConfigurationError
 from mbrl_core.specs import Array
 from mbrl_core.tasks import Task
 from mbrl_dynamics.closed_loop import BatchPolicy, ClosedLoopTrajectories, closed_loop_rollout
@@ -24,7 +25,8 @@ class ModelObjective(Objective):
     """Mean over model particles of the sum of rewards, trajectory sampling of PETS (Chua et al. 2018, eq. 1).
 
     `particles` is a multiple of the model's members. After a terminal state a trajectory earns nothing. What `risk`
-    says is taken off, see `Risk.penalty`; without it returns are the rewards alone.
+    says is taken off, see `Risk.penalty`; without it returns are the rewards alone. `precision` is that of evaluations
+    without gradient, see `rollout`; `device` is where the model is rolled out, states and actions come and go on "cpu".
     Raises ConfigurationError when the task is not defined on the model's robot, its reward has a wrong shape, or `risk`
     does not go with the propagation and particles.
     """
@@ -32,11 +34,21 @@ class ModelObjective(Objective):
     divisible = True
 
     def __init__(
-        self, model: DynamicsModel, task: Task, particles: int, propagation: str, risk: RiskConfig | None = None
+        self,
+        model: DynamicsModel,
+        task: Task,
+        particles: int,
+        propagation: str,
+        risk: RiskConfig | None = None,
+        precision: str = "float32",
+        device: str = "cpu",
     ) -> None:
         task.check_robot(model.spec)
         task.check_reward(torch)
-        self.model = model
+        check_device(device)
+        self.model = model if device == "cpu" else model.to(torch.device(device))
+        self.precision = precision
+        self._device = torch.device(device)
         self.task = task
         # Particles of a model without noise are all the same.
         self.particles = model.members if model.deterministic else particles
@@ -55,8 +67,9 @@ class ModelObjective(Objective):
         self._part = first, begins
 
     def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
-        trajectories = self._roll_out(partial(rollout, actions=actions), state)
-        return self._returns(trajectories.states, actions)
+        actions = actions.to(self._device)
+        trajectories = self._roll_out(partial(rollout, actions=actions, precision=self.precision), state)
+        return self._returns(trajectories.states, actions).cpu()
 
     def _roll_out(self, roll: Callable[..., Rolled], state: Array) -> Rolled:
         """Trajectories of the next part of a batch, by default a whole one."""
@@ -66,7 +79,7 @@ class ModelObjective(Objective):
             self._before_batch = self._generator.get_state()
         elif self._before_batch is not None:
             self._generator.set_state(self._before_batch)
-        start = torch.as_tensor(state, dtype=torch.float32)
+        start = torch.as_tensor(state, dtype=torch.float32, device=self._device)
         try:
             trajectories = roll(
                 self.model,
@@ -84,21 +97,22 @@ class ModelObjective(Objective):
     def with_gradient(self, state: Array, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Objective.with_gradient`; particles and noise are those of a call without gradient."""
         with torch.inference_mode(False), torch.enable_grad():
-            variables = actions.clone().requires_grad_(True)
+            variables = actions.to(self._device, copy=True).requires_grad_(True)
             trajectories = self._roll_out(partial(differentiable_rollout, actions=variables), state)
             returns = self._returns(trajectories.states, variables)
             try:
                 (gradient,) = torch.autograd.grad(returns.sum(), variables)
             except RolloutInterrupted as interrupted:
                 raise OutOfTime(str(interrupted)) from None
-        return returns.detach(), gradient
+        return returns.detach().cpu(), gradient.cpu()
 
     def closed_loop(
         self, state: Array, policy: BatchPolicy, count: int, horizon: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         roll = partial(closed_loop_rollout, policy=policy, count=count, horizon=horizon)
         trajectories = self._roll_out(roll, state)
-        return self._returns(trajectories.states, trajectories.actions), trajectories.actions.mean(dim=1)
+        returns = self._returns(trajectories.states, trajectories.actions)
+        return returns.cpu(), trajectories.actions.mean(dim=1).cpu()
 
     def _returns(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Mean over particles of the sum of rewards, [N], of states [N, P, H + 1, state_size] and actions
@@ -131,12 +145,20 @@ class ModelObjective(Objective):
     def _rollout(self, state: Array, actions: Array, propagation: str) -> torch.Tensor:
         """States [P, H + 1, state_size] of one sequence."""
         with torch.inference_mode():
-            start = torch.as_tensor(state, dtype=torch.float32)
-            sequence = torch.as_tensor(actions, dtype=torch.float32)[None]
+            start = torch.as_tensor(state, dtype=torch.float32, device=self._device)
+            sequence = torch.as_tensor(actions, dtype=torch.float32, device=self._device)[None]
             return rollout(self.model, start, sequence, self.particles, propagation, self._generator).states[0]
+
+
+def check_device(device: str) -> None:
+    """Raises ConfigurationError when torch cannot compute on `device` here."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigurationError(
+            f"parameter 'device': got {device!r}, but torch finds no such device here; expected cpu"
+        )
 
 
 def _moments(states: torch.Tensor) -> tuple[Array, Array]:
     """Mean and standard deviation [H + 1, state_size] over the particles of states [P, H + 1, state_size]."""
-    values = states.numpy().astype(np.float64)
+    values = states.cpu().numpy().astype(np.float64)
     return values.mean(axis=0), values.std(axis=0)

@@ -18,6 +18,7 @@ from mbrl_core.messages import Plan
 from mbrl_core.random_streams import generator, stream_seed
 from mbrl_core.specs import Array, RobotSpec
 from mbrl_dynamics.closed_loop import BatchPolicy
+from mbrl_dynamics.propagation import PRECISIONS, PROPAGATIONS
 from mbrl_planner.deadline import DeadlineKeeper
 from mbrl_planner.errors import OutOfTime, PlanningError
 from mbrl_planner.risk import RiskConfig
@@ -98,10 +99,17 @@ class PlannerConfig(RiskConfig):
     )
     propagation: str = parameter(
         "tsinf",
-        "uncertainty propagation of PETS (arXiv:1805.12114): ts1 draws a member at every step, tsinf keeps it, mean"
-        " is the members' mean without noise",
-        choices=("ts1", "tsinf", "mean"),
+        "uncertainty propagation of PETS (arXiv:1805.12114): ts1 draws a member at every step, tsinf keeps it, ds draws"
+        " from the members' mixture moments, mm from those over particles too, mean is the members' mean without noise",
+        choices=PROPAGATIONS,
     )
+    precision: str = parameter(
+        "auto",
+        "of the products in the model's hidden layers: float32, bfloat16, or auto for bfloat16 where the processor has"
+        " units for it; where it has none bfloat16 is float32",
+        choices=PRECISIONS,
+    )
+    device: str = parameter("cpu", "where the model is rolled out", choices=("cpu", "cuda"))
 
 
 @dataclass

@@ -9,6 +9,7 @@ from graph import SPEC, learned_model
 
 from mbrl_core.specs import Array
 from mbrl_core.tasks import make_task
+from mbrl_dynamics.propagation import PROPAGATIONS
 from mbrl_planner.deadline import DeadlineKeeper
 from mbrl_planner.delay import DelayEstimator
 from mbrl_planner.objective import ModelObjective
@@ -160,7 +161,7 @@ def test_a_deadline_that_has_passed_is_refused_unless_there_is_an_earlier_plan(k
     np.testing.assert_array_equal(plan.actions[:-1], first.actions[1:])
 
 
-@pytest.mark.parametrize("propagation", ["tsinf", "ts1", "mean"])
+@pytest.mark.parametrize("propagation", PROPAGATIONS)
 def test_a_batch_in_parts_is_the_same_batch(propagation: str) -> None:
     """The same random numbers in every part, and predictions by the number in the whole batch."""
     model = learned_model()

@@ -191,7 +191,10 @@ def test_a_bad_state_is_refused(state: np.ndarray) -> None:
         ({"kind": "icem", "elites": 40}, "'elites': got 40, expected at most half of population_size 60"),
         ({"kind": "cem", "elites": 60, "population_size": 60}, "'elites': got 60, expected less than"),
         ({"kind": "mppi", "temperature": -1.0}, "'temperature': got -1.0, expected at least"),
-        ({"kind": "icem", "propagation": "psychic"}, "'propagation': got 'psychic', expected one of ts1, tsinf, mean"),
+        (
+            {"kind": "icem", "propagation": "psychic"},
+            "'propagation': got 'psychic', expected one of ts1, tsinf, ds, mm",
+        ),
     ],
 )
 def test_bad_configurations_are_refused(mapping: dict[str, Any], text: str) -> None:

@@ -24,7 +24,7 @@ from mbrl_planner.nodes.garbage import GarbagePauses
 from mbrl_planner.nodes.inputs import LatchedInputs
 from mbrl_planner.nodes.optimism import OptimismWatch
 from mbrl_planner.nodes.statistics import SolveStatistics
-from mbrl_planner.objective import ModelObjective
+from mbrl_planner.objective import ModelObjective, check_device
 from mbrl_planner.planner import OutOfTime, PlannerConfig, PlanningError
 from mbrl_planner.registry import PLANNERS, build_planner
 from mbrl_ros import parameters
@@ -66,6 +66,7 @@ class PlannerNode(ManagedNode):
         self._kind = parameters.declare(self, PlannerKind, "planner").kind
         self._config: PlannerConfig = parameters.declare(self, PLANNERS.get(self._kind).configuration, "planner")
         parameters.finish(self)
+        check_device(self._config.device)
         if not self.settings.replan:
             self._config = dataclasses.replace(self._config, horizon=self.settings.open_loop_horizon)
         self._lockstep = self.settings.mode == "lockstep"
@@ -156,7 +157,9 @@ class PlannerNode(ManagedNode):
             return
         config = self._config
         try:
-            objective = ModelObjective(inputs.model, inputs.task, config.particles, config.propagation, config)
+            objective = ModelObjective(
+                inputs.model, inputs.task, config.particles, config.propagation, config, config.precision, config.device
+            )
         except ConfigurationError as error:
             self._controller = None  # nothing is planned for a task that these parameters do not go with
             self._health.refuse("invalid_task", str(error))
