@@ -114,11 +114,15 @@ def load_task(config: ExperimentConfig, robot_task: str, spec: RobotSpec) -> Tas
         raise FileNotFoundError(f"unknown task {path.stem!r}: {path} does not exist; tasks beside it: {known}")
     content = load_preset(path, "task")
     radius = content.pop("goal_radius", None)
-    unknown = sorted(set(content) - {"kind", "goal", "parameters", "weights"})
+    unknown = sorted(set(content) - {"kind", "goal", "parameters", "weights", "obstacles"})
     if unknown:
         raise ConfigurationError(f"{path}: unknown key {unknown[0]!r} of the task")
     task = make_task(
-        content.get("kind", ""), content.get("goal", ()), content.get("parameters"), content.get("weights")
+        content.get("kind", ""),
+        content.get("goal", ()),
+        content.get("parameters"),
+        content.get("weights"),
+        obstacles=content.get("obstacles", ()),
     )
     task.check_robot(spec)
     if radius is None:
@@ -132,13 +136,16 @@ def load_task(config: ExperimentConfig, robot_task: str, spec: RobotSpec) -> Tas
 
 @dataclass
 class TrialLog:
-    """Collects one trial. Rewards count from the second time step on, with the task in force at each."""
+    """Collects one trial. Rewards and violations, steps at which the robot is inside an obstacle, count from the second
+    time step on, with the task in force at each.
+    """
 
     trial: Trial
     spec: RobotSpec
     task: Task
     steps: list[TimeStep] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
+    violations: list[bool] = field(default_factory=list)
     sample_times_ns: list[int] = field(default_factory=list)
     lost: int = 0
     plans: int = 0
@@ -153,6 +160,7 @@ class TrialLog:
             self.lost += time_step.step - previous.step - 1
             reward = self.task.reward(previous.state, time_step.action, time_step.state)
             self.rewards.append(float(reward))
+            self.violations.append(bool(self.task.violates(time_step.state)))
             if time_step.step == previous.step + 1:
                 self.optimism.add_reward(previous.step, float(reward))
         if time_step.step_type == StepType.LAST:
@@ -199,6 +207,7 @@ class TrialLog:
             "end_reason": self.end_reason.name,
             "success_steps": self.success_steps(),
             "success_steps_at_end": self.success_steps_at_end(),
+            "violations": sum(self.violations),
             "fallback_ticks": len(executed) - len(own),
             "age_p50": _percentile([step.row_age for step in own], 50),
             "age_p99": _percentile([step.row_age for step in own], 99),
@@ -245,6 +254,7 @@ class TrialLog:
             "action": np.array([step.action for step in self.steps]).reshape(len(self.steps), -1),
             "action_valid": np.array([step.action_valid for step in self.steps]),
             "reward": np.array([math.nan, *self.rewards]),
+            "violation": np.array([False, *self.violations]),
             "row_age": np.array([step.row_age for step in self.steps]),
             "fallback": np.array([step.fallback for step in self.steps]),
             "predicted_return": np.array([math.nan if plan is None else plan.predicted for plan in outcomes]),

@@ -32,7 +32,7 @@ from mbrl_bringup.results import bar, print_result
 from mbrl_core.config import ConfigurationError, load_preset
 from mbrl_core.messages import EndReason, StepType, TimeStep
 from mbrl_core.robot_file import load_robot
-from mbrl_core.tasks import make_task
+from mbrl_core.tasks import Task, make_task
 from mbrl_msgs.msg import ExperimentStatus, LearnerStatus
 
 CONFIG = Path(get_package_share_directory("mbrl_bringup")) / "config"
@@ -40,9 +40,11 @@ ROBOT = load_robot(CONFIG / "robots" / "pendulum.yaml")
 TRIAL = Trial(index=3, controller="planner", learned=True, evaluation=False, waits_for_fit=True)
 
 
-def pendulum_log(angles: list[float], trial: Trial = TRIAL, **changes: dict[int, bool]) -> TrialLog:
+def pendulum_log(
+    angles: list[float], trial: Trial = TRIAL, task: Task | None = None, **changes: dict[int, bool]
+) -> TrialLog:
     """A trial that passes through `angles` at rest, with action 0.5."""
-    log = TrialLog(trial, ROBOT.spec, make_task("pendulum_upright"))
+    log = TrialLog(trial, ROBOT.spec, task or make_task("pendulum_upright"))
     for step, angle in enumerate(angles):
         last = step == len(angles) - 1
         log.add(
@@ -105,6 +107,15 @@ def test_every_robot_has_its_task(name: str) -> None:
     assert (preset.goal_radius is not None) == ("goal_radius" in expected)
 
 
+def test_a_preset_brings_obstacles() -> None:
+    robot = load_robot(CONFIG / "robots" / "reacher.yaml")
+    config = ExperimentConfig(task_file=str(CONFIG / "tasks" / "reacher_obstacles.yaml"))
+    preset = load_task(config, robot.task, robot.spec)
+    assert preset.task.spheres == [(0.12, 0.12, 0.03)]
+    # The robot starts outside.
+    assert not preset.task.violates(np.zeros(4)) and preset.for_trial(0, 1, 2).obstacles == preset.task.obstacles
+
+
 def test_wrong_tasks_are_named(tmp_path: Path) -> None:
     config = ExperimentConfig(robot_file=str(CONFIG / "robots" / "pendulum.yaml"))
     with pytest.raises(FileNotFoundError, match=r"unknown task 'sing'.*pendulum_swingup"):
@@ -113,6 +124,7 @@ def test_wrong_tasks_are_named(tmp_path: Path) -> None:
         ("kind: pendulum_upright, gaol: [1.0]", "unknown key 'gaol'"),
         ("kind: pendulum_upright, goal_radius: [0.2, 0.1]", r"goal_radius: got \[0.2, 0.1\]"),
         ("kind: reacher_tip", "robot 'pendulum' has 2 states"),
+        ("kind: pendulum_upright, obstacles: [0.1, 0.2]", "obstacles: got 2 numbers, expected a multiple of 3"),
     ):
         path = tmp_path / "task.yaml"
         path.write_text(f"/**: {{ros__parameters: {{task: {{{text}}}}}}}", encoding="utf-8")
@@ -127,6 +139,13 @@ def test_return_and_success_of_a_trial() -> None:
     assert log.total_reward == pytest.approx(expected, abs=1e-12)
     assert (log.success_steps(), log.success_steps_at_end()) == (3, 2)
     assert pendulum_log([0.0, math.pi, math.pi]).success_steps_at_end() == 2
+    # The tip is at (-0.5 sin angle, -0.5 cos angle).
+    bar_above = make_task("pendulum_upright", obstacles=(0.0, 0.52, 0.05))
+    struck = pendulum_log([math.pi, 0.0, math.pi, math.pi + 0.05, 1.0], task=bar_above)
+    assert struck.metrics(LearnerFigures())["violations"] == 2 and struck.total_reward == pytest.approx(
+        pendulum_log([math.pi, 0.0, math.pi, math.pi + 0.05, 1.0]).total_reward
+    )
+    assert struck.arrays()["violation"].tolist() == [False, False, True, True, False]
     row = pendulum_log([0.0] * 21, fallback={4: True, 5: True}).metrics(LearnerFigures(model_version=9))
     assert (row["steps"], row["fallback_ticks"], row["model_version"], row["age_p99"]) == (20, 2, 9, 1.0)
     assert row["control_rate"] == pytest.approx(20.0)

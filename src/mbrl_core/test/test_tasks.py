@@ -79,9 +79,10 @@ def test_a_bad_task_is_refused(arguments: dict, message: str) -> None:
 @pytest.mark.parametrize("path", sorted((CONFIG / "tasks").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_task_fits_a_shipped_robot(path: Path) -> None:
     preset = load_preset(path, "task")
-    task = make_task(preset["kind"], tuple(preset["goal"]))
+    task = make_task(preset["kind"], tuple(preset["goal"]), obstacles=preset.get("obstacles", ()))
     robots = [load_robot(robot) for robot in (CONFIG / "robots").glob("*.yaml")]
-    users = [robot for robot in robots if robot.task == path.stem]
+    kinds = {robot.task: load_preset(CONFIG / "tasks" / f"{robot.task}.yaml", "task")["kind"] for robot in robots}
+    users = [robot for robot in robots if kinds[robot.task] == task.kind]
     assert users
     for robot in users:
         task.check_robot(robot.spec)

@@ -61,15 +61,15 @@ def check_risk(config: RiskConfig, propagation: str, particles: int, members: in
     if not config.separates_members:
         return
     names = ("epistemic_penalty", "aleatoric_penalty", "collision_std_weight")
-    given = next(name for name in names if getattr(config, name) > 0.0)
+    given = next(f"planner.{name}" for name in names if getattr(config, name) > 0.0)
     if propagation not in MEMBER_KEEPING:
         raise ConfigurationError(
-            f"parameter 'propagation': got {propagation!r}, expected {' or '.join(MEMBER_KEEPING)} when {given!r} is"
+            f"parameter 'planner.propagation': got {propagation!r}, expected {' or '.join(MEMBER_KEEPING)} when {given!r} is"
             " above 0: particles must stay with their member"
         )
     if members is not None and particles < 2 * members:
         raise ConfigurationError(
-            f"parameter 'particles': got {particles}, expected at least {2 * members} (2 for each of the model's"
+            f"parameter 'planner.particles': got {particles}, expected at least {2 * members} (2 for each of the model's"
             f" members) when {given!r} is above 0: one particle cannot tell noise from ignorance"
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from graph import ROBOTS, SPEC, Graph, learned_model, model_message
 
+from mbrl_core.config import ConfigurationError
 from mbrl_core.messages import StepType
 from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import make_task
@@ -226,3 +227,32 @@ def test_known_dynamics_are_rebuilt_from_their_robot_file(make_graph: MakeGraph)
     simulation.reset(REST)
     states = [simulation.step(action) for action in plan.actions]
     np.testing.assert_allclose(plan.predicted_states[1:], states, rtol=1e-5, atol=1e-5)
+
+
+def test_obstacles_of_the_task_are_in_force_from_the_next_plan_on(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP, "planner.particles:=10", "planner.collision_std_weight:=1.0")
+    ready(graph)
+    free = graph.answer(0)
+    graph.publish_task(version=2, obstacles=[0.1, -0.6, 0.2])
+    graph.until(lambda: graph.planner._inputs.task_version == 2)
+    beside = graph.answer(0, episode=2)
+    # The tip begins inside: every plan loses by it.
+    assert beside.predicted_return < free.predicted_return - 0.1
+    graph.publish_task(version=3, obstacles=[0.1, -0.6])
+    graph.until(lambda: graph.refused("invalid_task") == 1)
+    assert graph.planner._inputs.task_version == 2
+
+
+def test_a_model_whose_members_cannot_be_told_apart_is_refused(make_graph: MakeGraph) -> None:
+    graph = make_graph(*LOCKSTEP, "planner.epistemic_penalty:=0.5")
+    graph.publish_spec()
+    graph.publish_task()
+    graph.publish_model(model_message(learned_model(), 1))
+    graph.until(lambda: graph.refused("invalid_model") == 1)
+    graph.publish_model(model_message(learned_model(members=1), 2))
+    graph.until(lambda: graph.planner._controller is not None)
+
+
+def test_penalties_that_do_not_go_with_the_propagation_are_refused_at_start(make_graph: MakeGraph) -> None:
+    with pytest.raises(ConfigurationError, match=r"'planner.propagation': got 'ts1', expected tsinf"):
+        make_graph(*LOCKSTEP, "planner.propagation:=ts1", "planner.aleatoric_penalty:=0.5")

@@ -121,6 +121,7 @@ def task_to_message(task: Task, interface_hash: str, stamp: Time) -> TaskMessage
         parameter_values=list(task.parameters.values()),
         weight_names=list(task.weights),
         weight_values=list(task.weights.values()),
+        obstacles=list(task.obstacles),
     )
     message.header.stamp = stamp
     return message
@@ -141,6 +142,7 @@ def task_from_message(message: TaskMessage, spec: RobotSpec) -> Task:
             dict(zip(message.parameter_names, message.parameter_values, strict=True)),
             dict(zip(message.weight_names, message.weight_values, strict=True)),
             message.version,
+            tuple(message.obstacles),
         )
         task.check_robot(spec)
         task.check_reward()

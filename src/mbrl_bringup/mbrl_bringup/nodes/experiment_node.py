@@ -362,6 +362,7 @@ class ExperimentNode(Node):
                 "steps_per_trial": self._steps_per_trial,
                 "period": self._spec.period,
                 "task": self._task.kind,
+                "obstacles": len(self._task.spheres),
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "machine": machine(),
             },

@@ -12,6 +12,8 @@ from mbrl_msgs.msg import Model as ModelMessage
 from mbrl_msgs.msg import RobotSpec as RobotSpecMessage
 from mbrl_msgs.msg import Task as TaskMessage
 from mbrl_planner.nodes.model_message import model_from_message
+from mbrl_planner.planner import PlannerConfig
+from mbrl_planner.risk import check_risk
 from mbrl_ros.conversions import MessageError, spec_from_message, task_from_message
 from mbrl_ros.steady import now_ns
 
@@ -60,8 +62,8 @@ class LatchedInputs:
         self._early_task = self._early_model = None
         return early
 
-    def take_model(self, message: ModelMessage, particles: int) -> bool:
-        """Takes a model that `particles` can be spread over evenly.
+    def take_model(self, message: ModelMessage, config: PlannerConfig) -> bool:
+        """Takes a model that the planner's particles can be spread over evenly, and whose risk they can tell.
 
         Returns false when it is the one in force already, or has to wait for the spec.
         """
@@ -77,12 +79,17 @@ class LatchedInputs:
             if error.reason == OTHER_INTERFACE:
                 self._early_model = message
             raise
+        particles = config.particles
         if particles % model.members:
             raise MessageError(
                 "invalid_model",
                 f"model: {model.members} members, expected a divisor of parameter 'planner.particles',"
                 f" which is {particles}",
             )
+        try:
+            check_risk(config, config.propagation, particles, model.members)
+        except ConfigurationError as error:
+            raise MessageError("invalid_model", f"model: {error}") from None
         self.model, self.model_version, self._model_source = model, message.version, source
         self.model_received_ns = now_ns()
         return True

@@ -27,6 +27,7 @@ from mbrl_planner.nodes.statistics import SolveStatistics
 from mbrl_planner.objective import ModelObjective, check_device
 from mbrl_planner.planner import OutOfTime, PlannerConfig, PlanningError
 from mbrl_planner.registry import PLANNERS, build_planner
+from mbrl_planner.risk import check_risk
 from mbrl_ros import parameters
 from mbrl_ros.conversions import MessageError, plan_to_message, time_step_from_message
 from mbrl_ros.health import Health
@@ -67,6 +68,7 @@ class PlannerNode(ManagedNode):
         self._config: PlannerConfig = parameters.declare(self, PLANNERS.get(self._kind).configuration, "planner")
         parameters.finish(self)
         check_device(self._config.device)
+        check_risk(self._config, self._config.propagation, self._config.particles)
         if not self.settings.replan:
             self._config = dataclasses.replace(self._config, horizon=self.settings.open_loop_horizon)
         self._lockstep = self.settings.mode == "lockstep"
@@ -143,7 +145,7 @@ class PlannerNode(ManagedNode):
 
     def _on_model(self, message: ModelMessage) -> None:
         try:
-            taken = self._inputs.take_model(message, self._config.particles)
+            taken = self._inputs.take_model(message, self._config)
         except MessageError as error:
             self._health.refuse(error.reason, str(error))
             return
