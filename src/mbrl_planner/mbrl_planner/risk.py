@@ -164,6 +164,17 @@ class Risk:
         penalty: Tensor = total.sum(dim=-1)
         return penalty
 
+    def reward_along_mean(self, state: Tensor, action: Tensor, next_state: Tensor) -> Tensor:
+        """The task's reward less the cost of collision, [...], for optimisers that follow one mean trajectory; shapes as
+        `Task.reward`. A single trajectory has no spread, so the penalties of spread are none of it."""
+        reward: Tensor = self._task.reward(state, action, next_state)
+        if self._config.collision_weight == 0.0 or not self._task.obstacles:
+            return reward
+        nearest = self._task.nearest(next_state)
+        probability = collision_probability(nearest.clearance, self._config.collision_width)
+        speed = nearest.speed + self._config.collision_least_speed
+        return reward - self._config.collision_weight * speed * probability
+
     def _collision(self, states: Tensor, ended: Tensor | None) -> Tensor:
         """Speed x (mean + lambda std) of the collision probability, [N, H]."""
         config = self._config

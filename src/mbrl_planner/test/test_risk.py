@@ -227,6 +227,23 @@ def test_gradients_are_those_of_differences(risk: dict[str, float]) -> None:
         torch.testing.assert_close(gradient[:, step, dimension], slope, rtol=0.02, atol=0.02)
 
 
+def test_reward_along_a_mean_trajectory_is_that_of_one_particle() -> None:
+    task = Mover(obstacles=(1.0, 0.0, 0.5))
+    config = RiskConfig(collision_weight=3.0, collision_width=0.05)
+    model = HandMade([[0.0, 0.0]], noise=0.0)
+    found = ModelObjective(model, task, 1, "mean", config)
+    risk = Risk.of(config, task, "mean", 1, 1)
+    assert risk is not None
+    actions = torch.tensor([[[0.4, 0.0], [0.4, 0.0], [0.4, 0.0]]])
+    states = torch.cat([torch.zeros(1, 1, 2), actions.cumsum(dim=1)], dim=1)
+    rewards = risk.reward_along_mean(states[:, :-1], actions, states[:, 1:])
+    with torch.inference_mode():
+        torch.testing.assert_close(rewards.sum(dim=-1), found(START, actions))
+    assert float(rewards[0, 1]) < 0.0 < float(rewards[0, 0])
+    free = Risk(config, Mover(), 1).reward_along_mean(states[:, :-1], actions, states[:, 1:])
+    torch.testing.assert_close(free, states[:, 1:, 0])
+
+
 @pytest.mark.parametrize("kind", PLANNERS.names())
 def test_off_is_the_same_bytes_and_every_kind_plans_with_it_on(kind: str) -> None:
     model = HandMade([[-0.1, 0.0], [0.1, 0.1]], noise=0.1)
