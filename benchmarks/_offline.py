@@ -9,6 +9,7 @@ import mujoco
 import mujoco.rollout
 import numpy as np
 import torch
+import yaml
 
 from mbrl_core.config import from_mapping, load_preset
 from mbrl_core.messages import Plan, TimeStep
@@ -37,8 +38,6 @@ def preset(role: str, name: str, section: str) -> dict[str, Any]:
 
 def tuning(robot: str, node: str) -> dict[str, Any]:
     """What config/tuning gives a node of the robot."""
-    import yaml
-
     content = yaml.safe_load((CONFIG / "tuning" / f"{robot}.yaml").read_text(encoding="utf-8"))
     return dict(content.get(f"/**/{node}", {}).get("ros__parameters", {}))
 
@@ -142,9 +141,7 @@ class TrueObjective(Objective):
         control = np.repeat(actions.numpy().astype(np.float64) * self._control_per_action, self._repeat, axis=1)
         full, _ = mujoco.rollout.rollout(model, data, np.tile(start, (len(actions), 1)), control)
         later = full[:, self._repeat - 1 :: self._repeat, 1 : 1 + len(state)]
-        return torch.from_numpy(
-            np.concatenate([np.broadcast_to(state, (len(actions), 1, len(state))), later], axis=1)
-        )
+        return torch.from_numpy(np.concatenate([np.broadcast_to(state, (len(actions), 1, len(state))), later], axis=1))
 
 
 def oracle_trial(robot: str, task: Task, steps: int, episode: int, seed: int) -> Trial:
@@ -153,7 +150,8 @@ def oracle_trial(robot: str, task: Task, steps: int, episode: int, seed: int) ->
     values = {
         **preset("planner", "icem", "planner"),
         **tuning(robot, "planner").get("planner", {}),
-        **{"population_size": 300, "iterations": 5},
+        "population_size": 300,
+        "iterations": 5,
     }
     controller = PredictiveController(make_planner(values, machine.spec, TrueObjective(machine, task), seed))
     return run_trial(

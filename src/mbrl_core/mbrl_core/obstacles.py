@@ -4,6 +4,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from mbrl_core.libraries import Batch, array_library
@@ -47,8 +48,8 @@ def planar_link(start: ChainPoint, length: float, angle: Batch, rate: Batch) -> 
 
 
 def hanging_link(start: ChainPoint, length: float, angle: Batch, rate: Batch) -> ChainPoint:
-    """As `planar_link`, but `angle` is 0 when the link hangs along -z and grows with rotation about +y in the plane x, z:
-    the end is at start + length (-sin angle, -cos angle)."""
+    """As `planar_link` in the plane x, z, but `angle` is 0 when the link hangs along -z and grows with rotation about
+    +y: the end is at start + length (-sin angle, -cos angle)."""
     return planar_link(start, length, -angle - 0.5 * math.pi, -rate)
 
 
@@ -61,7 +62,7 @@ def nearest_point(chain: Sequence[ChainPoint], spheres: Sequence[Sequence[float]
     Raises ValueError without links or spheres.
     """
     best: Nearest | None = None
-    for start, end in zip(chain[:-1], chain[1:], strict=True):
+    for start, end in pairwise(chain):
         for sphere in spheres:
             found = _nearest_of_link(start, end, sphere)
             if best is None:

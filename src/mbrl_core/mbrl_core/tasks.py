@@ -133,7 +133,7 @@ class Task:
         raise NotImplementedError
 
     def nearest(self, state: Batch) -> Nearest:
-        """The robot's point nearest to an obstacle at a state [..., state_size]. Raises ValueError without obstacles."""
+        """The robot's point nearest to an obstacle at a state [..., state_size]; ValueError when there is none."""
         return nearest_point(self.chain(state), self.spheres)
 
     def violates(self, state: Batch) -> Batch:

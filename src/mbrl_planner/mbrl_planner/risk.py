@@ -64,13 +64,13 @@ def check_risk(config: RiskConfig, propagation: str, particles: int, members: in
     given = next(f"planner.{name}" for name in names if getattr(config, name) > 0.0)
     if propagation not in MEMBER_KEEPING:
         raise ConfigurationError(
-            f"parameter 'planner.propagation': got {propagation!r}, expected {' or '.join(MEMBER_KEEPING)} when {given!r} is"
-            " above 0: particles must stay with their member"
+            f"parameter 'planner.propagation': got {propagation!r}, expected {' or '.join(MEMBER_KEEPING)} when"
+            f" {given!r} is above 0: particles must stay with their member"
         )
     if members is not None and particles < 2 * members:
         raise ConfigurationError(
-            f"parameter 'planner.particles': got {particles}, expected at least {2 * members} (2 for each of the model's"
-            f" members) when {given!r} is above 0: one particle cannot tell noise from ignorance"
+            f"parameter 'planner.particles': got {particles}, expected at least {2 * members} (2 for each of the"
+            f" model's members) when {given!r} is above 0: one particle cannot tell noise from ignorance"
         )
 
 
@@ -147,12 +147,12 @@ class Risk:
 
             sum_t beta_e sigma_e,t + beta_a sigma_a,t + w v_t (mean_m p_m,t + lambda std_m p_m,t)
 
-        The first two are the risk-sensitive criterion of Depeweg et al. 2018, equation 11, with standard deviations added
-        up. The last is the collision cost of Kahn et al. 2017, "Uncertainty-aware reinforcement learning for collision
-        avoidance", equation 5 (arXiv:1702.01182), whose p is that of a collision within the horizon, of a network on
-        images; here obstacles are known and p comes from the members' predicted states, step by step. The standard
-        deviation is across the members' probabilities p_m, each the mean over a member's particles. `ended`
-        [N, P, H] is true for steps after a terminal state, which cost nothing.
+        The first two are the risk-sensitive criterion of Depeweg et al. 2018 (arXiv:1710.07283), with the two standard
+        deviations added up. The last is the risk-averse collision cost of Kahn et al. 2017, "Uncertainty-aware
+        reinforcement learning for collision avoidance" (arXiv:1702.01182). Their p is that of a collision anywhere in
+        the horizon, from networks on images; here obstacles are known and p follows from the members' predicted states,
+        step by step. The standard deviation is across the members' probabilities p_m, each the mean over a member's
+        particles. `ended` [N, P, H] is true for steps after a terminal state, which cost nothing.
         """
         config = self._config
         total = torch.zeros_like(rewards[:, 0])
@@ -165,8 +165,10 @@ class Risk:
         return penalty
 
     def reward_along_mean(self, state: Tensor, action: Tensor, next_state: Tensor) -> Tensor:
-        """The task's reward less the cost of collision, [...], for optimisers that follow one mean trajectory; shapes as
-        `Task.reward`. A single trajectory has no spread, so the penalties of spread are none of it."""
+        """The task's reward less the cost of collision, [...], for optimisers that follow one mean trajectory.
+
+        Shapes as `Task.reward`. A single trajectory has no spread, so the penalties of spread are none of it.
+        """
         reward: Tensor = self._task.reward(state, action, next_state)
         if self._config.collision_weight == 0.0 or not self._task.obstacles:
             return reward
