@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of a run: the learning curve, and what the model and the control loop did along it."""
 
+import os
 import sys
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
+from mbrl_bringup import ledger
 from mbrl_bringup.run_files import Run, RunError, read_run
 
 matplotlib.use("Agg")
@@ -13,13 +16,17 @@ import matplotlib.pyplot as plt
 
 LEARNING_CURVE = "learning_curve.png"
 TRIALS = "trials.png"
+LEDGER = "ledger.png"
 RANDOM_COLOUR, LEARNED_COLOUR, EVALUATION_COLOUR = "0.6", "tab:blue", "tab:green"
 
 
-def main(directory: str | Path) -> int:
-    """Draws all pictures of the run again. Returns the exit status."""
+def main(directory: str | Path, with_ledger: bool = False) -> int:
+    """Draws all pictures of the run again, the regret ledger's after making it if asked. Returns the exit status."""
     try:
-        for path in draw(read_run(directory)):
+        run = read_run(directory)
+        if with_ledger:
+            _make_ledger(run)
+        for path in draw(run):
             print(path)
     except RunError as error:
         print(f"plots: {error}", file=sys.stderr)
@@ -28,8 +35,48 @@ def main(directory: str | Path) -> int:
 
 
 def draw(run: Run) -> list[Path]:
-    """Draws learning_curve.png and trials.png into the run's folder and returns their paths."""
-    return [_learning_curve(run), _trials(run)]
+    """Draws learning_curve.png, trials.png and, where there is a ledger.json, ledger.png into the run's folder.
+
+    Returns their paths. Raises RunError on a damaged ledger.
+    """
+    rows = ledger.read_ledger(run.directory)
+    return [_learning_curve(run), _trials(run), *([draw_ledger(rows, run.directory / LEDGER)] if rows else [])]
+
+
+def _make_ledger(run: Run) -> None:
+    # Here: only the ledger needs torch and MuJoCo.
+    from mbrl_bringup.ledger_trials import make_ledger, read_inputs
+
+    rows = make_ledger(read_inputs(run, threads=len(os.sched_getaffinity(0))))
+    ledger.write_ledger(run.directory, rows)
+    print(ledger.text(rows))
+
+
+def draw_ledger(rows: list[dict[str, float]], path: Path, title: str = "regret ledger") -> Path:
+    """Draws where return was lost, from the unhurried planner down to what was realised, with intervals."""
+    means = ledger.stage_means(rows)
+    lost = [loss for loss in ledger.losses(rows) if loss.cause != "total"]
+    labels = ["unhurried,\ntrue dynamics", *(f"lost to\n{loss.cause}" for loss in lost), "realised"]
+    figure, axis = plt.subplots(figsize=(7.0, 4.5))
+    axis.axhline(means["random"], color=RANDOM_COLOUR, linestyle=":", label="random actions")
+    for place, value in ((0, means[ledger.STAGES[0]]), (len(lost) + 1, means[ledger.STAGES[-1]])):
+        axis.bar(place, value - means["random"], bottom=means["random"], color=LEARNED_COLOUR, width=0.6)
+        axis.annotate(f"{value:.1f}", (place, value), textcoords="offset points", xytext=(0, 4), ha="center")
+    for place, loss in enumerate(lost, start=1):
+        top = means[ledger.LOSSES[loss.cause][0]]
+        axis.bar(place, -loss.mean, bottom=top, color="tab:red" if loss.mean > 0.0 else EVALUATION_COLOUR, width=0.6)
+        if np.isfinite(loss.lower):
+            errors = [[loss.upper - loss.mean], [loss.mean - loss.lower]]
+            axis.errorbar(place, top - loss.mean, yerr=errors, color="black", capsize=4)
+        axis.annotate(f"{-loss.mean:+.1f}", (place, max(top, top - loss.mean)), textcoords="offset points",
+                      xytext=(0, 10), ha="center")  # fmt: skip
+    axis.set_xticks(range(len(labels)), labels)
+    axis.set_ylabel("return")
+    axis.set_title(f"{title}: {len(rows)} episodes; bars: 95 % bootstrap interval of the mean")
+    axis.margins(y=0.15)
+    axis.legend(loc="best")
+    axis.grid(alpha=0.3, axis="y")
+    return _save(figure, path)
 
 
 def _colour(row: dict[str, float]) -> str:

@@ -10,9 +10,10 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mbrl_bringup import summary
+from mbrl_bringup import ledger_trials, summary
 from mbrl_bringup.batch import RunFailed, RunRequest, execute
 from mbrl_bringup.learned_from import read_learned_transitions
 from mbrl_bringup.run_files import Run
@@ -38,15 +39,24 @@ def request(directory: Path, algorithm: str = "mbrl_1_5", trials: int = 3, seed:
     return RunRequest(directory, arguments, SMALL, timeout=120.0)
 
 
+def known_dynamics(directory: Path) -> RunRequest:
+    """Plans through the simulation itself; the last trial is an evaluation."""
+    small = request(directory, trials=2)
+    parameters = {**SMALL, "experiment": {**SMALL["experiment"], "evaluation_trials": 1}}
+    del parameters["learner"]  # the parameters there are those of an ensemble
+    return RunRequest(directory, {**small.arguments, "dynamics": "mujoco"}, parameters, timeout=120.0)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """Four short runs, two at a time."""
+    """Five short runs, two at a time."""
     folder = tmp_path_factory.mktemp("runs")
     requests = {
         "first": request(folder / "first"),
         "again": request(folder / "again"),
         "other_seed": request(folder / "other_seed", trials=1, seed=6),
         "mbrl_0_5": request(folder / "mbrl_0_5", "mbrl_0_5"),
+        "known": known_dynamics(folder / "known"),
     }
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(requests, pool.map(execute, requests.values()), strict=True))
@@ -97,6 +107,28 @@ def test_the_bag_holds_all_that_made_the_run(runs: dict[str, Run]) -> None:
     assert all(counts.values()), counts
     assert counts["plan"] >= 3 * STEPS and counts["commands"] >= 3 * STEPS
     assert final == "finished"
+
+
+def test_known_dynamics_predict_what_the_simulation_does(runs: dict[str, Run]) -> None:
+    run = runs["known"]
+    assert [row["evaluation"] for row in run.metrics] == [0, 0, 1]
+    assert run.metrics[1]["model_version"] >= 1
+    # The mean normalised squared error is that of single precision.
+    assert run.metrics[-1]["prequential_error"] < 1e-10
+    assert np.isfinite(run.metrics[-1]["optimism_gap"])
+
+
+def test_the_ledger_repeats_a_lockstep_trial_offline(runs: dict[str, Run]) -> None:
+    settings = runs["known"].information["settings"]
+    assert settings["planner"]["planner.horizon"] == SMALL["planner"]["planner.horizon"]
+    assert settings["learner"]["dynamics.kind"] == "mujoco"
+    inputs = ledger_trials.read_inputs(runs["known"])
+    ((episode, realised),) = inputs.episodes
+    again = ledger_trials.planned_return(inputs.robot, episode, inputs.settings, inputs.learned)
+    assert again == pytest.approx(realised, abs=1e-9)
+    # Without evaluation trials it is about the last two learned ones.
+    episodes = [episode.number for episode, _ in ledger_trials.read_inputs(runs["first"]).episodes]
+    assert episodes == [row["episode"] for row in runs["first"].metrics[1:]]
 
 
 def test_mbrl_0_5_fits_once_and_follows_one_plan(runs: dict[str, Run]) -> None:

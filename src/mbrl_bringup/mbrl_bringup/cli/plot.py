@@ -14,7 +14,15 @@ def main(arguments: list[str]) -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(prog="./mbrl plot", description="Draw the learning curve of a run again.")
     parser.add_argument("run", metavar="RUN", help="a run's folder, or its name under runs/; `latest` is the newest")
-    wanted = parser.parse_args(arguments).run
+    parser.add_argument(
+        "--ledger",
+        action="store_true",
+        help="first work out where return was lost: planner, model or latency. Repeats the newest learned trials"
+        " offline with an unhurried planner on the true dynamics, with this run's planner there, and on its model;"
+        " minutes",
+    )
+    options = parser.parse_args(arguments)
+    wanted = options.run
     run = _find(wanted)
     if run is None:
         known = ", ".join(sorted(folder.name for folder in _runs())) or "none"
@@ -22,7 +30,7 @@ def main(arguments: list[str]) -> int:
         return 1
     from mbrl_bringup.plots import main as draw
 
-    return int(draw(run) or 0)
+    return int(draw(run, options.ledger) or 0)
 
 
 def _find(wanted: str) -> Path | None:

@@ -16,6 +16,7 @@ from std_srvs.srv import Trigger
 
 from mbrl_bringup import run_files
 from mbrl_bringup.experiment import ExperimentConfig, LearnerFigures, Trial, TrialLog, load_task, make_trials
+from mbrl_bringup.nodes.settings_record import SettingsRecord
 from mbrl_bringup.results import machine
 from mbrl_core.messages import EndReason, StepType
 from mbrl_core.robot_file import load_robot
@@ -41,6 +42,7 @@ POLL_PERIOD = 0.02
 FAREWELL_SECONDS = 0.3
 SAVE_SECONDS = 10.0
 SAFE = "safe"  # in the place of a controller: the robot's own safe action
+SETTINGS_SECONDS = 5.0
 
 
 class ExperimentNode(Node):
@@ -75,6 +77,8 @@ class ExperimentNode(Node):
         self._task = self._preset.for_trial(self._config.seed, 0, 1)
         self._tasks = self.create_publisher(TaskMessage, "task", qos.LATCHED)
         self._statuses = self.create_publisher(ExperimentStatus, "experiment_status", qos.LATCHED)
+        self._settings = SettingsRecord(self, {trial.controller for trial in self._trials} | set(self._config.wait_for))
+        self._found_ns = 0
         self._start_episode = ActionClient(self, StartEpisode, "start_episode")
         self._save_model = self.create_client(Trigger, "save_model")
         self.create_service(SetTask, "set_task", self._set_task)
@@ -126,7 +130,11 @@ class ExperimentNode(Node):
         controllers = {trial.controller for trial in self._trials}
         missing = sorted((controllers | self._listeners) - present)
         if not missing and self._start_episode.server_is_ready():
-            self._begin_trial()
+            self._found_ns = self._found_ns or now_ns()
+            # Whoever does not tell its parameters does not hold up the run.
+            if self._settings.poll() or (now_ns() - self._found_ns) * 1e-9 > SETTINGS_SECONDS:
+                self._write_information()
+                self._begin_trial()
         elif self._seconds_in_phase > self._config.ready_timeout:
             what = f"no node {missing[0]!r} hears time_step" if missing else "nobody serves start_episode"
             self._enter("failed", f"waited {self._config.ready_timeout:g} s: {what}")
@@ -363,6 +371,10 @@ class ExperimentNode(Node):
                 "period": self._spec.period,
                 "task": self._task.kind,
                 "obstacles": len(self._task.spheres),
+                "task_parameters": dict(self._task.parameters),
+                "task_weights": dict(self._task.weights),
+                "learned_controller": self._config.learned_controller,
+                "settings": self._settings.values,
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "machine": machine(),
             },
