@@ -108,7 +108,8 @@ def test_the_unhurried_planner_has_a_kind_of_its_own_and_looks_as_far() -> None:
     assert settings["population_size"] >= 5 * preset["population_size"]
 
 
-def test_a_model_that_predicts_nonsense_is_an_error_that_says_so() -> None:
+def test_a_model_that_predicts_nonsense_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_trials, "UNHURRIED", PLANNER)
     given = inputs(np.zeros(2), {**PLANNER, "propagation": "mean"})
     linear = make_model("linear", {"members": 1}, given.robot.spec, 0)
     linear.load_arrays({**linear.state_arrays(), "weight": np.full((1, 5, 2), 1e38, dtype=np.float32)})
