@@ -14,6 +14,9 @@ from torch import Tensor
 from mbrl_core.config import to_mapping
 from mbrl_core.dataset import Transitions
 from mbrl_core.specs import RobotSpec
+from mbrl_dynamics.derivatives import central_hessians, step_hessians, step_jacobians
+
+HESSIAN_WIDTH = 1e-3  # of differences of Jacobians: single precision leaves an error of 1e-4 of them
 
 KeepGoing = Callable[[], bool]
 
@@ -154,18 +157,26 @@ class DynamicsModel(ABC):
 
         Returns [members, B, state_size, state_size] and [members, B, state_size, action_size].
         """
-        # One copy of the rows for each member, so that members' gradients do not add up.
-        states = state.expand(self.members, *state.shape).clone().requires_grad_(True)
-        actions = action.expand(self.members, *action.shape).clone().requires_grad_(True)
-        with torch.enable_grad():
-            mean = self.predict(states, actions).mean
-            rows = [
-                torch.autograd.grad(mean[..., index].sum(), (states, actions), retain_graph=True)
-                for index in range(self.spec.state.size)
-            ]
-        by_state = torch.stack([row[0] for row in rows], dim=-2)
-        by_action = torch.stack([row[1] for row in rows], dim=-2)
-        return by_state.detach(), by_action.detach()
+        by_step = step_jacobians(self._step_mean, *self._for_members(state, action))
+        if by_step is None:
+            raise NotImplementedError(f"{self.kind} model: predict has no graph; it needs jacobians of its own")
+        return by_step
+
+    def hessians(self, state: Tensor, action: Tensor) -> Tensor:
+        """Second derivatives of the mean next state at state [B, state_size] and action [B, action_size].
+
+        Returns [members, B, state_size, state_size + action_size, state_size + action_size], states before actions.
+        Kinds whose `predict` has no graph get them from differences of `jacobians`.
+        """
+        curvature = step_hessians(self._step_mean, *self._for_members(state, action))
+        return central_hessians(self.jacobians, state, action, HESSIAN_WIDTH) if curvature is None else curvature
+
+    def _step_mean(self, state: Tensor, action: Tensor) -> Tensor:
+        return self.predict(state, action).mean
+
+    def _for_members(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """One copy of the rows for each member, so that members' gradients do not add up."""
+        return state.expand(self.members, *state.shape), action.expand(self.members, *action.shape)
 
 
 def check_arrays(arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], kind: str) -> None:

@@ -83,8 +83,16 @@ class DeadlineKeeper:
         """Whether there is time left for evaluations."""
         return self._limit is None or self._clock() < self._limit - self._stop_early
 
-    def iterate(self, iterations: int, iterate: Callable[[int, bool], None], divisible: bool, warm: bool) -> int:
-        """Calls `iterate(index, last)` up to `iterations` times; returns how often it came to its end.
+    def iterate(
+        self,
+        iterations: int,
+        iterate: Callable[[int, bool], None],
+        divisible: bool,
+        warm: bool,
+        done: Callable[[], bool],
+    ) -> int:
+        """Calls `iterate(index, last)` up to `iterations` times, fewer once `done` after one of them; returns how often
+        it came to its end.
 
         Without a warm start the first one is always begun.
         """
@@ -108,7 +116,11 @@ class DeadlineKeeper:
             except OutOfTime:
                 self._pace.record(index, max(self._clock() - started, expected))
                 return index
+            if self._evaluated == started:
+                self._evaluated = self._clock()  # nothing was evaluated through this object
             self._pace.record(index, (self._clock() - started) / self.share)
+            if done():
+                return index + 1
         return iterations
 
     def _starved(self) -> None:

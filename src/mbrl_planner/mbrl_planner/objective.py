@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from mbrl_core.config import ConfigurationError
-from mbrl_core.specs import Array
+from mbrl_core.specs import Array, RobotSpec
 from mbrl_core.tasks import Task
 from mbrl_dynamics.closed_loop import BatchPolicy, ClosedLoopTrajectories, closed_loop_rollout
 from mbrl_dynamics.model import DynamicsModel
 from mbrl_dynamics.rollout import RolloutInterrupted, Trajectories, differentiable_rollout, rollout
 from mbrl_planner.errors import OutOfTime
+from mbrl_planner.expansion import MeanDynamics, TrajectoryProblem
 from mbrl_planner.planner import Objective
 from mbrl_planner.risk import Risk, RiskConfig
 
@@ -113,6 +114,10 @@ class ModelObjective(Objective):
         trajectories = self._roll_out(roll, state)
         returns = self._returns(trajectories.states, trajectories.actions)
         return returns.cpu(), trajectories.actions.mean(dim=1).cpu()
+
+    def trajectory_problem(self, spec: RobotSpec) -> TrajectoryProblem:
+        ended = self.task.terminated if self._terminates else None
+        return TrajectoryProblem(MeanDynamics(self.model), self.task.reward, spec, ended)
 
     def _returns(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Mean over particles of the sum of rewards, [N], of states [N, P, H + 1, state_size] and actions

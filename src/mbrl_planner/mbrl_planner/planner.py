@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,11 @@ from mbrl_planner.errors import OutOfTime, PlanningError
 from mbrl_planner.risk import RiskConfig
 
 __all__ = ["Actions", "Answer", "Objective", "OutOfTime", "Planner", "PlannerConfig", "PlanningError"]
+
+if TYPE_CHECKING:
+    from mbrl_planner.expansion import TrajectoryProblem
+
+Rows = TypeVar("Rows", NDArray[np.float32], NDArray[np.float64])
 
 Actions = NDArray[np.float32]
 """float32 action sequences [..., horizon, action_size] in normalised units."""
@@ -71,6 +76,13 @@ class Objective(ABC):
         """
         raise PlanningError(f"{type(self).__name__} cannot roll out a policy, which this kind of planner needs")
 
+    def trajectory_problem(self, spec: RobotSpec) -> "TrajectoryProblem":
+        """What trajectory optimisers see, within the action limits of `spec`.
+
+        Raises PlanningError where an objective has no derivatives for them.
+        """
+        raise PlanningError(f"{type(self).__name__} has no derivatives, which this kind of planner needs")
+
     def prediction(self, index: int) -> tuple[Array, Array] | None:
         """Mean and standard deviation [H + 1, state_size] of the states of candidate `index` of the newest call;
         None when the objective keeps no states."""
@@ -114,11 +126,13 @@ class PlannerConfig(RiskConfig):
 
 @dataclass
 class Answer:
-    """What an optimiser would answer now: actions [H, action_size], their expected return, predicted states."""
+    """What an optimiser would answer now: actions [H, action_size], their expected return, predicted states, and
+    feedback gains [H, action_size, state_size] about them."""
 
     actions: Actions
     predicted_return: float = float("nan")
     prediction: tuple[Array, Array] | None = None
+    gains: Array | None = None
 
 
 class Planner(ABC):
@@ -214,7 +228,7 @@ class Planner(ABC):
             with torch.inference_mode():
                 self._begin(passed)
                 iterations = self._time.iterate(
-                    self.config.iterations, partial(self._iterate, state), objective.divisible, warm
+                    self.config.iterations, partial(self._iterate, state), objective.divisible, warm, self._done
                 )
                 answer = self._answer() if iterations else self._unchanged(passed)
         finally:
@@ -228,15 +242,11 @@ class Planner(ABC):
             actions=actions,
             predicted_states=mean,
             predicted_std=deviation,
+            gains=answer.gains,
             predicted_return=answer.predicted_return,
             iterations=iterations,
             deadline_missed=deadline is not None and self._clock() > deadline,
         )
-
-    def _unchanged(self, passed: int) -> Answer:
-        if self._previous_actions is None:
-            raise OutOfTime("the deadline left no time for a first candidate, and there is no earlier plan")
-        return Answer(self._shifted(self._previous_actions, passed))
 
     def _check_time(self) -> None:
         """For long work within an iteration. Raises OutOfTime, by which the iteration is given up."""
@@ -258,7 +268,7 @@ class Planner(ABC):
         return np.tile(self.centre, (self.config.horizon, 1))
 
     @staticmethod
-    def _shifted(actions: Actions, passed: int) -> Actions:
+    def _shifted(actions: Rows, passed: int) -> Rows:
         """`actions` [..., H, action_size] moved forward by `passed` < H steps; the last row is repeated."""
         if passed == 0:
             return actions
@@ -312,6 +322,16 @@ class Planner(ABC):
                 f" {np.array2string(state, precision=3)}"
             )
         return returns
+
+    def _unchanged(self, passed: int) -> Answer:
+        """The last plan `passed` steps later, where there was no time at all. Raises OutOfTime without one."""
+        if self._previous_actions is None:
+            raise OutOfTime("the deadline left no time for a first candidate, and there is no earlier plan")
+        return Answer(self._shifted(self._previous_actions, passed))
+
+    def _done(self) -> bool:
+        """Whether further iterations would change nothing."""
+        return False
 
     @abstractmethod
     def _begin(self, passed: int) -> None:

@@ -9,6 +9,8 @@ import torch
 
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, StateSpec
 from mbrl_dynamics.closed_loop import BatchPolicy
+from mbrl_dynamics.derivatives import step_hessians, step_jacobians
+from mbrl_planner.expansion import TrajectoryProblem
 from mbrl_planner.planner import Objective
 
 Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -35,6 +37,26 @@ def spec_of(state_size: int, action_size: int, limit: float, period: float = PER
             (-limit,) * action_size, (limit,) * action_size, (1.0,) * action_size, (math.inf,) * action_size,
         ),
     )  # fmt: skip
+
+
+class ExactDynamics:
+    """A known step function and its derivatives, in double precision as far as `step` keeps it."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def step(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        return self._step(state, action).double()
+
+    def jacobians(self, state: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = step_jacobians(self.step, state, action)
+        assert found is not None
+        return found
+
+    def hessians(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        found = step_hessians(self.step, state, action)
+        assert found is not None
+        return found
 
 
 class ExactObjective(Objective):
@@ -81,6 +103,16 @@ class ExactObjective(Objective):
             total = returns.sum() + 0.0 * variables.sum()
             (gradient,) = torch.autograd.grad(total, variables)
         return returns.detach(), gradient
+
+    def trajectory_problem(self, spec: RobotSpec) -> TrajectoryProblem:
+        def step(state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+            return self.step(state.float(), action.float())
+
+        def reward(state: torch.Tensor, action: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+            rows = (state.flatten(0, -2).float(), action.flatten(0, -2).float(), following.flatten(0, -2).float())
+            return self.reward(*rows).double().view(action.shape[:-1])
+
+        return TrajectoryProblem(ExactDynamics(step), reward, spec)
 
     def prediction(self, index: int) -> tuple[Array, Array]:
         mean = self._states[index].numpy().astype(np.float64)

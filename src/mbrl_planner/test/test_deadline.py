@@ -7,11 +7,12 @@ import torch
 from analytic import ExactObjective, double_integrator, spec_of
 from graph import SPEC, learned_model
 
-from mbrl_core.specs import Array
+from mbrl_core.specs import Array, RobotSpec
 from mbrl_core.tasks import make_task
 from mbrl_dynamics.propagation import PROPAGATIONS
 from mbrl_planner.deadline import DeadlineKeeper
 from mbrl_planner.delay import DelayEstimator
+from mbrl_planner.expansion import TrajectoryProblem
 from mbrl_planner.objective import ModelObjective
 from mbrl_planner.pace import BatchClock, IterationClock
 from mbrl_planner.planner import OutOfTime, Planner
@@ -22,7 +23,7 @@ START = np.array([1.0, 0.0])
 
 
 class TimedObjective(ExactObjective):
-    """Takes `seconds` of its own clock for every call."""
+    """Takes `seconds` of its own clock for every call, or for every iteration of a trajectory optimiser."""
 
     def __init__(self, seconds: float) -> None:
         exact = double_integrator()
@@ -35,6 +36,10 @@ class TimedObjective(ExactObjective):
         self.now += self.seconds
         self.sizes.append(len(actions))
         return super().__call__(state, actions)
+
+    def trajectory_problem(self, spec: RobotSpec) -> TrajectoryProblem:
+        self.now += self.seconds
+        return super().trajectory_problem(spec)
 
 
 class DivisibleObjective(TimedObjective):
@@ -77,7 +82,8 @@ def divisible(kind: str, seconds: float, each: float, population: int = 100) -> 
 
 def timed(kind: str, iterations: int = 5) -> tuple[Planner, TimedObjective]:
     objective = TimedObjective(1.0)
-    name, config = configure_planner({"kind": kind, "horizon": 5, "iterations": iterations})
+    endless = {"tolerance": 0.0} if kind in ("ilqr", "ddp") else {}
+    name, config = configure_planner({"kind": kind, "horizon": 5, "iterations": iterations, **endless})
     return build_planner(name, config, spec_of(2, 1, 3.0), objective, 0, lambda: objective.now), objective
 
 

@@ -23,6 +23,7 @@ from mbrl_planner.planner import Planner, PlanningError
 from mbrl_planner.registry import PLANNERS, configure_planner, make_planner
 
 KINDS = PLANNERS.names()
+TRAJECTORY_OPTIMISERS = ("lqr", "ilqr", "ddp")
 POINT = spec_of(2, 1, 3.0)
 START = np.array([1.0, 0.0])
 HORIZON = 15
@@ -57,6 +58,9 @@ def test_presets_name_their_kind() -> None:
         ("poplin_a_init", 1.04),
         ("poplin_a_replan", 1.04),
         ("poplin_p", 1.06),
+        ("lqr", 1.02),
+        ("ilqr", 1.02),
+        ("ddp", 1.02),
         ("random_shooting", 2.0),
     ],
 )
@@ -113,7 +117,8 @@ def test_same_seed_same_bytes(kind: str) -> None:
         return b"".join(plan.actions.tobytes() for plan in plans)
 
     assert run(5) == run(5)
-    assert run(5) != run(6)
+    if kind not in TRAJECTORY_OPTIMISERS:  # wherever these start, they come to the one optimum of this problem
+        assert run(5) != run(6)
     # Streams are keyed by what they are for: what was planned in another episode does not matter.
     assert run(5) == run(5, other_first=True)
 
@@ -155,7 +160,8 @@ def test_warm_start_helps(kind: str) -> None:
     for seed in range(1, 11):
         planner.seed = seed
         last = planner.plan(START, step_key=(0, 0)).predicted_return
-    assert last > first
+    # One iteration of a trajectory optimiser solves this problem.
+    assert last > first or (kind in TRAJECTORY_OPTIMISERS and last == pytest.approx(first, rel=1e-5))
 
 
 @pytest.mark.parametrize("kind", KINDS)

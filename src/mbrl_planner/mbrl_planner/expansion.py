@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What trajectory optimisers need of an objective: rollouts with feedback, and expansions about a trajectory.
+
+Everything follows one deterministic trajectory, that of the mean of the model's members, in double precision where
+the dynamics have it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbrl_core.specs import Array, RobotSpec
+from mbrl_dynamics.model import DynamicsModel
+
+Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""State, action, next state [..., size] -> [...]."""
+Ended = Callable[[Tensor], Tensor]
+"""State [..., state_size] -> bool [...]."""
+
+
+class Dynamics(Protocol):
+    """A deterministic step on rows: state [N, n], action [N, m], all in double precision."""
+
+    def step(self, state: Tensor, action: Tensor) -> Tensor:
+        """Next state [N, n]."""
+
+    def jacobians(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """f_x [N, n, n] and f_u [N, n, m]."""
+
+    def hessians(self, state: Tensor, action: Tensor) -> Tensor:
+        """[N, n, n + m, n + m]: second derivatives of each next state, states before actions."""
+
+
+class MeanDynamics:
+    """The mean of the members of a model, which itself computes in single precision."""
+
+    def __init__(self, model: DynamicsModel) -> None:
+        self._model = model
+
+    def step(self, state: Tensor, action: Tensor) -> Tensor:
+        members, model = self._model.members, self._model
+        stepper = model.stepper(len(state))
+        mean, _ = stepper.step(state.float().mT.expand(members, -1, -1), action.float().mT.expand(members, -1, -1))
+        return mean.mean(dim=0).mT.double()
+
+    def jacobians(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        by_state, by_action = self._model.jacobians(state.float(), action.float())
+        return by_state.mean(dim=0).double(), by_action.mean(dim=0).double()
+
+    def hessians(self, state: Tensor, action: Tensor) -> Tensor:
+        return self._model.hessians(state.float(), action.float()).mean(dim=0).double()
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """states [H + 1, n], actions [H, m] within the limits, and their return."""
+
+    states: Array
+    actions: Array
+    total: float
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Derivatives along a trajectory of H steps, x the state, u the action, y = f(x, u) the next state.
+
+    Attributes:
+        by_state: f_x [H, n, n].
+        by_action: f_u [H, n, m].
+        dynamics_hessian: [H, n, n + m, n + m], f_xx, f_xu and f_uu; None where only first derivatives were asked for.
+        slope: [H, n + m + n], of the penalty (minus the reward) l(x, u, y) by x, u and y.
+        curvature: [H, n + m + n, n + m + n], its second derivatives.
+    """
+
+    by_state: Array
+    by_action: Array
+    dynamics_hessian: Array | None
+    slope: Array
+    curvature: Array
+
+
+class TrajectoryProblem:
+    """Return of trajectories under deterministic dynamics, within the action limits of `spec`.
+
+    After a state that `ended` says is terminal a trajectory earns nothing.
+    """
+
+    def __init__(self, dynamics: Dynamics, reward: Reward, spec: RobotSpec, ended: Ended | None = None) -> None:
+        self._dynamics = dynamics
+        self._reward = reward
+        self._ended = ended
+        self._lower = torch.tensor(spec.action.lower, dtype=torch.float64)
+        self._upper = torch.tensor(spec.action.upper, dtype=torch.float64)
+        angular = torch.as_tensor(spec.state.angular)
+        self._turn = torch.where(angular, 2.0 * math.pi, 1.0).double()
+        self._wrap = angular.double()
+
+    def open_loop(self, state: Array, actions: Array) -> list[Trajectory]:
+        """Trajectories of actions [N, H, m] from `state` [n]. The return is -inf where it is not finite."""
+        return self._run(state, torch.as_tensor(actions, dtype=torch.float64), None, None)
+
+    def closed_loop(self, state: Array, reference: Array, actions: Array, gains: Array) -> list[Trajectory]:
+        """Trajectories of u_t = actions_t + gains_t (x_t - reference_t), angles wrapped, clipped to the limits.
+
+        `state` [n], `reference` [H + 1, n], actions [N, H, m], gains [H, m, n].
+        """
+        offsets = torch.as_tensor(actions, dtype=torch.float64)
+        return self._run(state, offsets, torch.as_tensor(reference), torch.as_tensor(gains).mT)
+
+    def _run(self, state: Array, wanted: Tensor, reference: Tensor | None, gains: Tensor | None) -> list[Trajectory]:
+        count, horizon, _ = wanted.shape
+        states = torch.empty(count, horizon + 1, len(state), dtype=torch.float64)
+        actions = torch.empty_like(wanted)
+        states[:, 0] = current = torch.as_tensor(state, dtype=torch.float64).expand(count, -1)
+        for step in range(horizon):
+            action = wanted[:, step]
+            if reference is not None and gains is not None:
+                error = current - reference[step]
+                error = error - self._wrap * torch.round(error / self._turn) * self._turn
+                action = action + error @ gains[step]
+            actions[:, step] = action = torch.clamp(action, self._lower, self._upper)
+            states[:, step + 1] = current = self._dynamics.step(current, action)
+        rewards = self._reward(states[:, :-1], actions, states[:, 1:])
+        if self._ended is not None:
+            rewards = rewards.masked_fill(self._ended(states[:, :-1]).cummax(dim=-1).values, 0.0)
+        finite = rewards.isfinite().all(dim=-1) & states.isfinite().flatten(1).all(dim=-1)
+        totals = torch.where(finite, rewards.sum(dim=-1), -torch.inf)
+        columns = (states.numpy(), actions.numpy(), totals.tolist())
+        return [Trajectory(*row) for row in zip(*columns, strict=True)]
+
+    def expand(self, trajectory: Trajectory, second_order: bool) -> Expansion:
+        """Derivatives along `trajectory`; those of second order of the dynamics where `second_order` asks for them."""
+        states, actions = torch.as_tensor(trajectory.states), torch.as_tensor(trajectory.actions)
+        by_state, by_action = self._dynamics.jacobians(states[:-1], actions)
+        hessian = self._dynamics.hessians(states[:-1], actions).numpy() if second_order else None
+        slope, curvature = self._penalty_derivatives(states, actions)
+        return Expansion(by_state.numpy(), by_action.numpy(), hessian, slope, curvature)
+
+    def _penalty_derivatives(self, states: Tensor, actions: Tensor) -> tuple[Array, Array]:
+        size, horizon = states.shape[-1], len(actions)
+        with torch.inference_mode(False), torch.enable_grad():
+            joint = torch.cat([states[:-1], actions, states[1:]], dim=-1)
+            # One copy for each variable: the second pass backward is one for all of them.
+            copies = joint.repeat(joint.shape[-1], 1, 1).requires_grad_(True)
+            penalty = -self._reward(copies[..., :size], copies[..., size:-size], copies[..., -size:])
+            # Rewards that are constant or linear in everything have no graph to go back through.
+            total = penalty.sum() + 0.0 * copies.square().sum()
+            (slope,) = torch.autograd.grad(total, copies, create_graph=True)
+            (curvature,) = torch.autograd.grad(torch.diagonal(slope, dim1=0, dim2=2).sum(), copies)
+        first, second = slope[0].detach().numpy(), curvature.transpose(0, 1).numpy()
+        if self._ended is not None:
+            alive = ~self._ended(states[:-1]).cummax(dim=-1).values.numpy()
+            first, second = first * alive[:, None], second * alive[:, None, None]
+        assert first.shape == (horizon, joint.shape[-1])
+        return first, 0.5 * (second + np.swapaxes(second, 1, 2))
