@@ -112,6 +112,7 @@ class TrajectoryProblem:
         offsets = torch.as_tensor(actions, dtype=torch.float64)
         return self._run(state, offsets, torch.as_tensor(reference), torch.as_tensor(gains).mT)
 
+    @torch.inference_mode()
     def _run(self, state: Array, wanted: Tensor, reference: Tensor | None, gains: Tensor | None) -> list[Trajectory]:
         count, horizon, _ = wanted.shape
         states = torch.empty(count, horizon + 1, len(state), dtype=torch.float64)

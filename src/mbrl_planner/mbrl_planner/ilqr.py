@@ -89,11 +89,12 @@ class Ilqr(TrajectoryPlanner):
         if improvement.expected(1.0) <= self.config.tolerance * (1.0 + abs(self._nominal.total)):
             self._finished = True
         better = self._line_search(problem, state, improvement)
+        self._gains = improvement.gains  # about either trajectory: a plan that cannot be improved needs them, too
         if better is None:
             self._raise_damping()
             return
         self._lower_damping()
-        self._nominal, self._gains, self._expansion = better, improvement.gains, None
+        self._nominal, self._expansion = better, None
 
     def _start(self, problem: TrajectoryProblem, state: Array) -> Trajectory:
         config = self.config

@@ -79,9 +79,9 @@ class Objective(ABC):
     def trajectory_problem(self, spec: RobotSpec) -> "TrajectoryProblem":
         """What trajectory optimisers see, within the action limits of `spec`.
 
-        Raises PlanningError where an objective has no derivatives for them.
+        Raises PlanningError where an objective cannot be expanded.
         """
-        raise PlanningError(f"{type(self).__name__} has no derivatives, which this kind of planner needs")
+        raise PlanningError(f"{type(self).__name__} cannot be expanded, which this kind of planner needs")
 
     def prediction(self, index: int) -> tuple[Array, Array] | None:
         """Mean and standard deviation [H + 1, state_size] of the states of candidate `index` of the newest call;

@@ -201,6 +201,8 @@ def test_a_bad_state_is_refused(state: np.ndarray) -> None:
             {"kind": "icem", "propagation": "psychic"},
             "'propagation': got 'psychic', expected one of ts1, tsinf, ds, mm",
         ),
+        ({"kind": "ilqr", "propagation": "ts1"}, "'propagation': got 'ts1', expected one of mean"),
+        ({"kind": "lqr", "least_curvature": 0.0}, "'least_curvature': got 0.0, expected at least"),
     ],
 )
 def test_bad_configurations_are_refused(mapping: dict[str, Any], text: str) -> None:
