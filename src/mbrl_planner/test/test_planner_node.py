@@ -14,6 +14,7 @@ from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import make_task
 from mbrl_dynamics.registry import make_model
 from mbrl_planner.registry import PLANNERS
+from mbrl_robot.executor import AddressedPlan, PlanExecutor
 from mbrl_robot.simulation import MujocoSimulation
 from mbrl_ros.conversions import plan_from_message
 
@@ -50,6 +51,22 @@ def test_answers_every_step_with_a_valid_plan(make_graph: MakeGraph) -> None:
         assert (message.iterations, message.deadline_missed) == (3, False)
         assert 0.0 < message.solve_time < 1.0
     assert len(graph.plans) == 4
+
+
+def test_feedback_gains_reach_the_executor(make_graph: MakeGraph) -> None:
+    graph = make_graph("mode:=lockstep", "planner.kind:=ilqr", "planner.population_size:=8", "planner.horizon:=10")
+    ready(graph)
+    message = graph.answer(0)
+    plan = plan_from_message(message, SPEC)
+    assert plan.gains is not None and plan.gains.shape == (10, 1, 4) and plan.predicted_states is not None
+    row = next(index for index in range(3) if np.abs(plan.gains[index]).max() > 1e-3)
+    executor = PlanExecutor(SPEC, ("planner",))
+    executor.begin_episode(message.episode)
+    executor.accept(AddressedPlan(plan, "planner", message.episode, message.start_step, message.answers_step), 0, 0)
+    aside = np.array([0.02, -0.01, 0.1, 0.05])
+    chosen = executor.choose(row, plan.predicted_states[row] + aside)
+    assert chosen is not None
+    np.testing.assert_allclose(chosen.action, plan.actions[row] + plan.gains[row] @ aside, atol=1e-9)
 
 
 def test_same_seed_same_bytes(make_graph: MakeGraph) -> None:
