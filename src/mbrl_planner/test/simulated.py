@@ -8,7 +8,7 @@ import numpy as np
 from mbrl_core.config import load_preset
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import Robot, load_robot
-from mbrl_core.specs import Array, RobotSpec
+from mbrl_core.specs import Array
 from mbrl_core.tasks import Task, make_task
 from mbrl_dynamics.registry import make_model
 from mbrl_planner.objective import ModelObjective
