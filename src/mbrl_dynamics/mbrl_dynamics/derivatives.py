@@ -57,30 +57,14 @@ def step_hessians(step: Step, state: Tensor, action: Tensor) -> Tensor | None:
     return curvature.transpose(-4, -2)
 
 
-def central_jacobians(step: Step, state: Tensor, action: Tensor, width: float) -> tuple[Tensor, Tensor]:
-    """Jacobians [..., B, n, n] and [..., B, n, m] by central differences of `width`, all in one call of `step`."""
-    size = state.shape[-1]
-    joint = torch.cat([state, action], dim=-1)
-    moved = _moved(joint, width)
-    following = step(moved[..., :size], moved[..., size:]).unflatten(-2, (2, joint.shape[-1], -1))
-    slope = (following.select(-4, 0) - following.select(-4, 1)) / (2.0 * width)
-    slope = slope.movedim(-3, -1)
-    return slope[..., :size], slope[..., size:]
-
-
 def central_hessians(jacobians: Jacobians, state: Tensor, action: Tensor, width: float) -> Tensor:
     """Second derivatives [..., B, n, n + m, n + m] by central differences of `jacobians`, all in one call."""
     size = state.shape[-1]
     joint = torch.cat([state, action], dim=-1)
-    moved = _moved(joint, width)
+    shift = width * torch.eye(joint.shape[-1], dtype=joint.dtype).unsqueeze(1)
+    moved = torch.cat([joint + shift, joint - shift]).flatten(0, 1)
     slope = torch.cat(jacobians(moved[..., :size], moved[..., size:]), dim=-1)
     slope = slope.unflatten(-3, (2, joint.shape[-1], -1))
     curvature = (slope.select(-5, 0) - slope.select(-5, 1)) / (2.0 * width)
     curvature = curvature.movedim(-4, -1)
     return 0.5 * (curvature + curvature.mT)
-
-
-def _moved(joint: Tensor, width: float) -> Tensor:
-    """[B, d] -> [2 * d * B, d]: each variable moved up, then each moved down."""
-    shift = width * torch.eye(joint.shape[-1], dtype=joint.dtype).unsqueeze(1)
-    return torch.cat([joint + shift, joint - shift]).flatten(0, 1)

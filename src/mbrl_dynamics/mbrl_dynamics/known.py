@@ -18,7 +18,16 @@ from mbrl_core.config import parameter
 from mbrl_core.dataset import Transitions
 from mbrl_core.robot_file import load_robot
 from mbrl_core.specs import Array, RobotSpec, SpecError
-from mbrl_dynamics.model import DynamicsModel, FitReport, GaussianPrediction, KeepGoing, ModelError, check_arrays
+from mbrl_dynamics.derivatives import central_hessians
+from mbrl_dynamics.model import (
+    HESSIAN_WIDTH,
+    DynamicsModel,
+    FitReport,
+    GaussianPrediction,
+    KeepGoing,
+    ModelError,
+    check_arrays,
+)
 from mbrl_dynamics.registry import DYNAMICS
 
 # Of central differences. The constraint solver at a joint's limit is exact to about 1e-8: smaller steps would show it.
@@ -51,6 +60,7 @@ class Mujoco(DynamicsModel):
     kind = "mujoco"
     learns = False
     deterministic = True
+    precision = torch.float64
 
     def __init__(self, configuration: MujocoConfig, spec: RobotSpec, seed: int) -> None:
         if not configuration.robot_file:
@@ -140,6 +150,10 @@ class Mujoco(DynamicsModel):
         by_input = ((later[0] - later[1]) / width[..., None]).swapaxes(-1, -2)
         result = torch.from_numpy(by_input).to(state.dtype)[None]
         return result[..., :size].contiguous(), result[..., size:].contiguous()
+
+    def hessians(self, state: Tensor, action: Tensor) -> Tensor:
+        """Central differences of `jacobians`; see `DynamicsModel.hessians`."""
+        return central_hessians(self.jacobians, state, action, HESSIAN_WIDTH)
 
     def _reachable_actions(self) -> tuple[Array, Array]:
         """Normalised actions [action_size] that neither the robot's limits nor the actuators' ranges cut."""

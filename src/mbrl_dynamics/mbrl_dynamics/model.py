@@ -80,6 +80,8 @@ class DynamicsModel(ABC):
     kind: ClassVar[str] = ""
     learns: ClassVar[bool] = True
     """False for known dynamics: fits change nothing."""
+    precision: ClassVar[torch.dtype] = torch.float32
+    """Of the states that derivatives and deterministic rollouts are asked for."""
     deterministic: ClassVar[bool] = False
     """True when the variance is always zero: with one member, one particle then says all."""
 

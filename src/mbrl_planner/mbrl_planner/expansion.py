@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mbrl_core.specs import Array, RobotSpec
 from mbrl_dynamics.model import DynamicsModel
+from mbrl_dynamics.rollout import rollout
 
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 """State, action, next state [..., size] -> [...]."""
@@ -29,6 +30,9 @@ class Dynamics(Protocol):
     def step(self, state: Tensor, action: Tensor) -> Tensor:
         """Next state [N, n]."""
 
+    def rollout(self, state: Tensor, actions: Tensor) -> Tensor:
+        """States [N, H + 1, n] from `state` [n] under actions [N, H, m]: the steps at once, where that is faster."""
+
     def jacobians(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """f_x [N, n, n] and f_u [N, n, m]."""
 
@@ -37,23 +41,28 @@ class Dynamics(Protocol):
 
 
 class MeanDynamics:
-    """The mean of the members of a model, which itself computes in single precision."""
+    """The mean of the members of a model, in the precision that the model has."""
 
     def __init__(self, model: DynamicsModel) -> None:
         self._model = model
 
     def step(self, state: Tensor, action: Tensor) -> Tensor:
-        members, model = self._model.members, self._model
-        stepper = model.stepper(len(state))
-        mean, _ = stepper.step(state.float().mT.expand(members, -1, -1), action.float().mT.expand(members, -1, -1))
-        return mean.mean(dim=0).mT.double()
+        return self._model.predict(self._own(state), self._own(action)).mean.mean(dim=0).double()
+
+    def rollout(self, state: Tensor, actions: Tensor) -> Tensor:
+        members, unused = self._model.members, torch.Generator()
+        states = rollout(self._model, self._own(state), self._own(actions), members, "mean", unused).states
+        return states[:, 0].double()
 
     def jacobians(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        by_state, by_action = self._model.jacobians(state.float(), action.float())
+        by_state, by_action = self._model.jacobians(self._own(state), self._own(action))
         return by_state.mean(dim=0).double(), by_action.mean(dim=0).double()
 
     def hessians(self, state: Tensor, action: Tensor) -> Tensor:
-        return self._model.hessians(state.float(), action.float()).mean(dim=0).double()
+        return self._model.hessians(self._own(state), self._own(action)).mean(dim=0).double()
+
+    def _own(self, values: Tensor) -> Tensor:
+        return values.to(self._model.precision)
 
 
 @dataclass(frozen=True)
@@ -100,32 +109,35 @@ class TrajectoryProblem:
         self._turn = torch.where(angular, 2.0 * math.pi, 1.0).double()
         self._wrap = angular.double()
 
+    @torch.inference_mode()
     def open_loop(self, state: Array, actions: Array) -> list[Trajectory]:
-        """Trajectories of actions [N, H, m] from `state` [n]. The return is -inf where it is not finite."""
-        return self._run(state, torch.as_tensor(actions, dtype=torch.float64), None, None)
+        """Trajectories of actions [N, H, m], clipped to the limits, from `state` [n].
 
+        Returns of -inf are those of trajectories that are not finite.
+        """
+        clipped = torch.clamp(torch.as_tensor(actions, dtype=torch.float64), self._lower, self._upper)
+        return self._judged(self._dynamics.rollout(torch.as_tensor(state), clipped), clipped)
+
+    @torch.inference_mode()
     def closed_loop(self, state: Array, reference: Array, actions: Array, gains: Array) -> list[Trajectory]:
         """Trajectories of u_t = actions_t + gains_t (x_t - reference_t), angles wrapped, clipped to the limits.
 
         `state` [n], `reference` [H + 1, n], actions [N, H, m], gains [H, m, n].
         """
-        offsets = torch.as_tensor(actions, dtype=torch.float64)
-        return self._run(state, offsets, torch.as_tensor(reference), torch.as_tensor(gains).mT)
-
-    @torch.inference_mode()
-    def _run(self, state: Array, wanted: Tensor, reference: Tensor | None, gains: Tensor | None) -> list[Trajectory]:
+        wanted, about, feedback = (torch.as_tensor(values) for values in (actions, reference, np.swapaxes(gains, 1, 2)))
         count, horizon, _ = wanted.shape
         states = torch.empty(count, horizon + 1, len(state), dtype=torch.float64)
-        actions = torch.empty_like(wanted)
-        states[:, 0] = current = torch.as_tensor(state, dtype=torch.float64).expand(count, -1)
+        executed = torch.empty_like(wanted)
+        states[:, 0] = current = torch.as_tensor(state).expand(count, -1)
         for step in range(horizon):
-            action = wanted[:, step]
-            if reference is not None and gains is not None:
-                error = current - reference[step]
-                error = error - self._wrap * torch.round(error / self._turn) * self._turn
-                action = action + error @ gains[step]
-            actions[:, step] = action = torch.clamp(action, self._lower, self._upper)
+            error = current - about[step]
+            error = error - self._wrap * torch.round(error / self._turn) * self._turn
+            action = torch.clamp(wanted[:, step] + error @ feedback[step], self._lower, self._upper)
+            executed[:, step] = action
             states[:, step + 1] = current = self._dynamics.step(current, action)
+        return self._judged(states, executed)
+
+    def _judged(self, states: Tensor, actions: Tensor) -> list[Trajectory]:
         rewards = self._reward(states[:, :-1], actions, states[:, 1:])
         if self._ended is not None:
             rewards = rewards.masked_fill(self._ended(states[:, :-1]).cummax(dim=-1).values, 0.0)

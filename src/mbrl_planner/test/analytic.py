@@ -48,6 +48,12 @@ class ExactDynamics:
     def step(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         return self._step(state, action).double()
 
+    def rollout(self, state: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        states = [state.expand(len(actions), -1).double()]
+        for index in range(actions.shape[1]):
+            states.append(self.step(states[-1], actions[:, index]))
+        return torch.stack(states, dim=1)
+
     def jacobians(self, state: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         found = step_jacobians(self.step, state, action)
         assert found is not None
