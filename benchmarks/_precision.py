@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What plans lose when the model's products are rounded: made in bfloat16, judged in float32 with common noise."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from _offline import LearningRun, preset
+
+from mbrl_core.dataset import Transitions
+from mbrl_core.specs import Array, RobotSpec
+from mbrl_core.tasks import Task, make_task
+from mbrl_dynamics.model import DynamicsModel
+from mbrl_dynamics.registry import make_model
+from mbrl_planner.objective import ModelObjective
+from mbrl_planner.planner import Planner
+from mbrl_planner.registry import make_planner
+
+PETS_NETWORK = {"members": 5, "hidden_size": 200, "hidden_layers": 4}
+# One step of PETS on its cart-pole: Chua et al. 2018, and mbrl-lib's preset pets_cartpole_paper_version.
+PETS_PLANNER = {
+    "kind": "cem",
+    "horizon": 30,
+    "iterations": 5,
+    "population_size": 500,
+    "elites": 50,
+    "particles": 20,
+    "initial_std": 0.5,
+    "momentum": 0.1,
+}
+JUDGING_PARTICLES = 500
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What came of a run on the simulated cart-pole: models of both sizes, and the states it met, [n, state_size]."""
+
+    spec: RobotSpec
+    task: Task
+    small: DynamicsModel
+    large: DynamicsModel
+    states: Array
+
+
+def learn(seed: int, trials: int) -> Learned:
+    """A random trial and `trials` learned ones of 200 steps with the default presets; then the paper's network too."""
+    run, task = LearningRun("cartpole", seed, {}), make_task("cartpole_tip")
+    done = [run.trial(task, 200) for _ in range(trials + 1)]
+    parts = [
+        Transitions(
+            trial.state[:-1],
+            trial.action,
+            trial.state[1:],
+            np.full(len(trial.action), index, dtype=np.int64),
+            np.arange(len(trial.action)),
+        )
+        for index, trial in enumerate(done)
+    ]
+    data = Transitions(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+    large = make_model("ensemble", PETS_NETWORK, run.robot.spec, seed)
+    large.fit(data, seed)
+    return Learned(run.robot.spec, task, run.learner.published, large, done[-1].state)
+
+
+def planners(learned: Learned, model: DynamicsModel, mapping: Mapping[str, Any], seed: int) -> dict[str, Planner]:
+    """The same planner in both precisions."""
+    made = {}
+    for precision in ("float32", "bfloat16"):
+        objective = ModelObjective(
+            model, learned.task, mapping["particles"], mapping["propagation"], precision=precision
+        )
+        made[precision] = make_planner(mapping, learned.spec, objective, seed)
+    return made
+
+
+def paper_sized(learned: Learned, propagation: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Plans of the paper's size, cold, from `count` states along the last trial."""
+    both = planners(learned, learned.large, {**PETS_PLANNER, "propagation": propagation}, seed)
+    for index in np.linspace(0, len(learned.states) - 2, count).astype(int):
+        plans = {name: planner.plan(learned.states[index], None, (int(index), 0)) for name, planner in both.items()}
+        yield judged(learned, learned.large, propagation, plans, learned.states[index], int(index))
+
+
+def preset_sized(learned: Learned, seed: int) -> Iterator[dict[str, Any]]:
+    """Plans of the default preset, each warm from the one before, along all states of the last trial."""
+    mapping = preset("planner", "icem", "planner")
+    both = planners(learned, learned.small, mapping, seed)
+    for index, state in enumerate(learned.states[:-1]):
+        plans = {name: planner.plan(state, None, (1, index)) for name, planner in both.items()}
+        yield judged(learned, learned.small, mapping["propagation"], plans, state, index)
+
+
+def judged(
+    learned: Learned, model: DynamicsModel, propagation: str, plans: Mapping[str, Any], state: Array, index: int
+) -> dict[str, Any]:
+    """Expected returns of plans from `state` in float32, all with the same noise."""
+    objective = ModelObjective(model, learned.task, JUDGING_PARTICLES, propagation)
+    objective.start(index)
+    names = list(plans)
+    actions = torch.as_tensor(np.stack([plans[name].actions for name in names]), dtype=torch.float32)
+    with torch.inference_mode():
+        returns = objective(state, actions)
+    return {"state": index, **{f"return_{name}": float(returns[at]) for at, name in enumerate(names)}}
+
+
+def percent_lost(rows: list[dict[str, Any]], resamples: int = 10_000) -> tuple[float, float]:
+    """Mean return that bfloat16 loses, in percent of float32's, and its one-sided 95 % bound by bootstrap."""
+    full = np.array([row["return_float32"] for row in rows])
+    lost = full - np.array([row["return_bfloat16"] for row in rows])
+    random = np.random.default_rng(0)
+    drawn = random.integers(0, len(rows), (resamples, len(rows)))
+    shares = 100.0 * lost[drawn].mean(axis=1) / np.abs(full[drawn].mean(axis=1))
+    return float(100.0 * lost.mean() / abs(full.mean())), float(np.percentile(shares, 95.0))
