@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What plans lose when the model's products are rounded: made in bfloat16, judged in float32 with common noise."""
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,39 +65,61 @@ def learn(seed: int, trials: int) -> Learned:
     return Learned(run.robot.spec, task, run.learner.published, large, done[-1].state)
 
 
-def planners(learned: Learned, model: DynamicsModel, mapping: Mapping[str, Any], seed: int) -> dict[str, Planner]:
-    """The same planner in both precisions."""
-    made = {}
-    for precision in ("float32", "bfloat16"):
-        objective = ModelObjective(
-            model, learned.task, mapping["particles"], mapping["propagation"], precision=precision
-        )
-        made[precision] = make_planner(mapping, learned.spec, objective, seed)
-    return made
+def objective_of(
+    learned: Learned, model: DynamicsModel, particles: int, propagation: str, precision: str
+) -> ModelObjective:
+    """Of the cart-pole's task."""
+    return ModelObjective(model, learned.task, particles, propagation, precision=precision)
+
+
+def pairs(
+    learned: Learned, model: DynamicsModel, mapping: Mapping[str, Any], seed: int, steps: Iterable[int], warm: bool
+) -> Iterator[dict[str, Any]]:
+    """Plans in both precisions from states of the last trial, with the same random numbers; with `warm` each goes on
+    from the plan that float32 made for the step before."""
+    particles, propagation = mapping["particles"], mapping["propagation"]
+    objectives = {
+        precision: objective_of(learned, model, particles, propagation, precision)
+        for precision in ("float32", "bfloat16")
+    }
+    planner = make_planner(mapping, learned.spec, objectives["float32"], seed)
+    for step in steps:
+        if not warm:
+            planner.reset()
+        twin = _twin_of(planner)
+        twin.objective = objectives["bfloat16"]
+        plans = {
+            precision: made.plan(learned.states[step], None, (1, int(step)))
+            for precision, made in (("float32", planner), ("bfloat16", twin))
+        }
+        yield judged(learned, model, propagation, plans, learned.states[step], int(step))
+
+
+def _twin_of(planner: Planner) -> Planner:
+    """A copy of a planner with its warm start, less its objective."""
+    objective, planner.objective = planner.objective, None  # type: ignore[assignment]
+    twin = copy.deepcopy(planner)
+    planner.objective = objective
+    return twin
 
 
 def paper_sized(learned: Learned, propagation: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Plans of the paper's size, cold, from `count` states along the last trial."""
-    both = planners(learned, learned.large, {**PETS_PLANNER, "propagation": propagation}, seed)
-    for index in np.linspace(0, len(learned.states) - 2, count).astype(int):
-        plans = {name: planner.plan(learned.states[index], None, (int(index), 0)) for name, planner in both.items()}
-        yield judged(learned, learned.large, propagation, plans, learned.states[index], int(index))
+    """Plans of the paper's size, from `count` states along the last trial."""
+    steps = np.linspace(0, len(learned.states) - 2, count).astype(int)
+    yield from pairs(learned, learned.large, {**PETS_PLANNER, "propagation": propagation}, seed, steps, warm=False)
 
 
 def preset_sized(learned: Learned, seed: int) -> Iterator[dict[str, Any]]:
-    """Plans of the default preset, each warm from the one before, along all states of the last trial."""
+    """Plans of the default preset along the whole last trial."""
     mapping = preset("planner", "icem", "planner")
-    both = planners(learned, learned.small, mapping, seed)
-    for index, state in enumerate(learned.states[:-1]):
-        plans = {name: planner.plan(state, None, (1, index)) for name, planner in both.items()}
-        yield judged(learned, learned.small, mapping["propagation"], plans, state, index)
+    yield from pairs(learned, learned.small, mapping, seed, range(len(learned.states) - 1), warm=True)
 
 
 def judged(
     learned: Learned, model: DynamicsModel, propagation: str, plans: Mapping[str, Any], state: Array, index: int
 ) -> dict[str, Any]:
     """Expected returns of plans from `state` in float32, all with the same noise."""
-    objective = ModelObjective(model, learned.task, JUDGING_PARTICLES, propagation)
+    objective = objective_of(learned, model, JUDGING_PARTICLES, propagation, "float32")
     objective.start(index)
     names = list(plans)
     actions = torch.as_tensor(np.stack([plans[name].actions for name in names]), dtype=torch.float32)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -239,18 +240,14 @@ class Ensemble(DynamicsModel):
         self._kernels.clear()
 
     def to(self, device: torch.device) -> "Ensemble":
-        twin = self.clone()
+        twin = copy.deepcopy(self)
         twin.encoder, twin.normalisation = self.encoder.to(device), self.normalisation.to(device)
         twin.weights = {name: weight.to(device) for name, weight in twin.weights.items()}
         return twin
 
-    def clone(self) -> "Ensemble":
-        frozen = self._steppers, self._kernels
-        self._steppers, self._kernels = {}, {}
-        try:
-            return copy.deepcopy(self)
-        finally:
-            self._steppers, self._kernels = frozen
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies, which freeze their weights anew."""
+        return {**vars(self), "_steppers": {}, "_kernels": {}}
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         arrays = {name: value.detach().numpy().copy() for name, value in self.weights.items()}
