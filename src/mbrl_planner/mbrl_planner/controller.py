@@ -40,7 +40,9 @@ class PredictiveController:
         self._kept = None
 
     def end_episode(self) -> None:
-        """To be called after the last time step of an episode: the planner may learn from it, then all is reset."""
+        """An episode is over: the planner may learn from it, then all is reset. To be called as soon as that is known,
+        since learning takes time; the first time step of the next episode does it too.
+        """
         self.planner.end_episode()
         self.reset()
 
@@ -56,7 +58,8 @@ class PredictiveController:
         no valid plan was found; the warm start is then reset.
         """
         if time_step.step_type == StepType.FIRST:
-            self.reset()
+            # The last time step of the episode before may have been lost.
+            self.end_episode()
         if not self.replan:
             remaining = self._remaining(time_step)
             if remaining is not None:

@@ -212,6 +212,20 @@ def test_every_kind_of_planner_serves(make_graph: MakeGraph, kind: str) -> None:
     assert plan_from_message(graph.answer(0), SPEC).actions.shape == (8, 1)
 
 
+def test_a_planner_with_a_policy_learns_when_the_episode_ends(make_graph: MakeGraph) -> None:
+    graph = make_graph(
+        "mode:=lockstep", "planner.kind:=poplin_p", "planner.horizon:=4", "planner.population_size:=10",
+        "planner.elites:=2",
+    )  # fmt: skip
+    ready(graph)
+    first = [graph.answer(step, episode=1).actions.tobytes() for step in range(2)]
+    graph.plans.clear()
+    graph.step(2, 1, StepType.LAST)
+    again = [graph.answer(step, episode=1).actions.tobytes() for step in range(2)]
+    assert first != again
+    assert graph.planner._controller.planner.episodes_learned == 1
+
+
 def test_the_optimism_of_plans_is_reported(make_graph: MakeGraph) -> None:
     graph = make_graph("mode:=lockstep", "planner.population_size:=24", "planner.horizon:=3")
     ready(graph)

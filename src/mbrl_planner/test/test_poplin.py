@@ -226,14 +226,20 @@ def test_closed_loop_in_the_simulator_is_the_open_loop_of_its_actions() -> None:
     assert actions.std() > 0.1
 
 
-def test_the_controller_ends_episodes() -> None:
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_controller_ends_episodes(ends: bool) -> None:
+    """Also when the last time step is lost, and never twice."""
     planner = a_planner("poplin_a_init", iterations=1)
     controller = PredictiveController(planner)
     for episode in (1, 2):
         for step in range(3):
             kind = StepType.FIRST if step == 0 else StepType.MID
             controller.answer(TimeStep(episode, step, kind, START, np.zeros(1)))
-        controller.end_episode()
+        assert planner.episodes_learned == episode - 1
+        if ends:
+            controller.end_episode()
+    if not ends:
+        controller.answer(TimeStep(3, 0, StepType.FIRST, START, np.zeros(1)))
     assert planner.episodes_learned == 2 and len(planner._states) == 6
 
 
