@@ -43,8 +43,8 @@ RADIUS = 0.03  # of the disc, m
 PLANNER = {"particles": 10, "horizon": 16}
 ARMS: dict[str, dict[str, float]] = {
     "ignored": {"collision_weight": 0.0},
-    "neutral": {},
-    "averse": {"collision_std_weight": 2.0},
+    "neutral": {"collision_weight": 3.0},
+    "averse": {"collision_weight": 3.0, "collision_std_weight": 3.0},
 }
 REFERENCES = ("oracle", "random")
 
@@ -62,12 +62,12 @@ def task_of(seed: int, trial: int) -> Task:
     """Target and disc of a trial.
 
     The target is 8 to 16 cm from the base, which the arm reaches folded, 70 to 150 degrees to the left or right of
-    where it starts, stretched out. The disc is half way, 17 to 20 cm from the base, give or take 15 % of the angle.
+    where it starts, stretched out. The disc is half way, 18.5 to 21 cm from the base, give or take 15 % of the angle.
     """
     random = generator(seed, trial, 0, "obstacle")
     angle = random.choice([-1.0, 1.0]) * random.uniform(1.2, 2.6)
     radius = math.sqrt(random.uniform(0.08**2, 0.16**2))
-    direction, distance = angle * random.uniform(0.35, 0.65), random.uniform(0.17, 0.2)
+    direction, distance = angle * random.uniform(0.35, 0.65), random.uniform(0.185, 0.21)
     values = preset("tasks", "reacher_target", "task")
     return make_task(
         values["kind"],

@@ -54,7 +54,7 @@ class ModelObjective(Objective):
         # Particles of a model without noise are all the same.
         self.particles = model.members if model.deterministic else particles
         self.propagation = propagation
-        self._risk = Risk.of(risk, task, propagation, self.particles, model.members)
+        self._risk = Risk.of(risk, task, propagation, self.particles, model)
         self._generator = torch.Generator()
         self._terminates = type(task).terminated is not Task.terminated
         self._states: list[tuple[int, torch.Tensor]] = []  # of the newest batch, by the number of the first candidate

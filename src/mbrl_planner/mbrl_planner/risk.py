@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mbrl_core.config import ConfigurationError, parameter
 from mbrl_core.tasks import Task
+from mbrl_dynamics.model import DynamicsModel
 
 MEMBER_KEEPING = ("tsinf",)  # propagations whose particles stay with their member
 
@@ -55,9 +56,10 @@ class RiskConfig:
         return max(self.epistemic_penalty, self.aleatoric_penalty, self.collision_std_weight) > 0.0
 
 
-def check_risk(config: RiskConfig, propagation: str, particles: int, members: int | None = None) -> None:
+def check_risk(config: RiskConfig, propagation: str, particles: int, model: DynamicsModel | None = None) -> None:
     """Raises ConfigurationError when spread cannot be told apart: by a `propagation` whose particles change members, or
-    with a single particle a member. Without `members` (no model yet) only the first is checked."""
+    with a single particle a member of a model with noise. Without a model yet only the first is checked.
+    """
     if not config.separates_members:
         return
     names = ("epistemic_penalty", "aleatoric_penalty", "collision_std_weight")
@@ -67,9 +69,9 @@ def check_risk(config: RiskConfig, propagation: str, particles: int, members: in
             f"parameter 'planner.propagation': got {propagation!r}, expected {' or '.join(MEMBER_KEEPING)} when"
             f" {given!r} is above 0: particles must stay with their member"
         )
-    if members is not None and particles < 2 * members:
+    if model is not None and not model.deterministic and particles < 2 * model.members:
         raise ConfigurationError(
-            f"parameter 'planner.particles': got {particles}, expected at least {2 * members} (2 for each of the"
+            f"parameter 'planner.particles': got {particles}, expected at least {2 * model.members} (2 for each of the"
             f" model's members) when {given!r} is above 0: one particle cannot tell noise from ignorance"
         )
 
@@ -84,7 +86,7 @@ class Spread:
 
 
 def spread(values: Tensor, members: int, dim: int) -> Spread:
-    """Splits the spread of `values` over its particles, dimension `dim` of size P = members x share with share >= 2.
+    """Splits the spread of `values` over its particles, dimension `dim` of size P = members x share.
 
     The law of total variance, Var[r] = Var_m(E[r | m]) + E_m(Var[r | m]), splits what the model does not know from
     noise (Depeweg et al. 2018, "Decomposition of uncertainty in Bayesian deep learning", section 3, arXiv:1710.07283).
@@ -93,13 +95,15 @@ def spread(values: Tensor, members: int, dim: int) -> Spread:
         aleatoric^2 = 1/M sum_m s_m^2
         epistemic^2 = max(0, 1/M sum_m (r_m - r)^2 - (M - 1)/M aleatoric^2 / share)
 
-    with s_m^2 the unbiased variance within member m; both are unbiased but for the maximum.
+    with s_m^2 the unbiased variance within member m; both are unbiased but for the maximum. A share of 1 is that of
+    a model without noise: s_m = 0.
     """
     grouped = values.unflatten(dim, (members, -1))
     dim = dim if dim >= 0 else values.dim() + dim
     by_member = grouped.mean(dim=dim + 1)
-    noise = grouped.var(dim=dim + 1).mean(dim=dim)
     share = grouped.shape[dim + 1]
+    within = grouped.var(dim=dim + 1) if share > 1 else torch.zeros_like(by_member)
+    noise = within.mean(dim=dim)
     ignorance = by_member.var(dim=dim, correction=0) - (members - 1) / members * noise / share
     return Spread(by_member.mean(dim=dim), _root(ignorance), _root(noise))
 
@@ -128,16 +132,18 @@ class Risk:
         self._members = members
 
     @staticmethod
-    def of(config: RiskConfig | None, task: Task, propagation: str, particles: int, members: int) -> "Risk | None":
+    def of(
+        config: RiskConfig | None, task: Task, propagation: str, particles: int, model: DynamicsModel
+    ) -> "Risk | None":
         """The risk of `config` for a task; None when nothing of it costs anything there. Raises ConfigurationError
         where `check_risk` does."""
         if config is None:
             return None
-        check_risk(config, propagation, particles, members)
+        check_risk(config, propagation, particles, model)
         collisions = config.collision_weight > 0.0 and bool(task.obstacles)
         if not collisions and config.epistemic_penalty == 0.0 and config.aleatoric_penalty == 0.0:
             return None
-        return Risk(config, task, members)
+        return Risk(config, task, model.members)
 
     def penalty(self, states: Tensor, rewards: Tensor, ended: Tensor | None = None) -> Tensor:
         """Reward [N] taken from each candidate, from states [N, P, H + 1, state_size] and rewards [N, P, H].

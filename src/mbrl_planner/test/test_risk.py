@@ -232,7 +232,7 @@ def test_reward_along_a_mean_trajectory_is_that_of_one_particle() -> None:
     config = RiskConfig(collision_weight=3.0, collision_width=0.05)
     model = HandMade([[0.0, 0.0]], noise=0.0)
     found = ModelObjective(model, task, 1, "mean", config)
-    risk = Risk.of(config, task, "mean", 1, 1)
+    risk = Risk.of(config, task, "mean", 1, model)
     assert risk is not None
     actions = torch.tensor([[[0.4, 0.0], [0.4, 0.0], [0.4, 0.0]]])
     states = torch.cat([torch.zeros(1, 1, 2), actions.cumsum(dim=1)], dim=1)
@@ -265,7 +265,7 @@ def test_off_is_the_same_bytes_and_every_kind_plans_with_it_on(kind: str) -> Non
 
 def test_nothing_is_computed_when_off() -> None:
     def of(task: Task, **values: float) -> Risk | None:
-        return Risk.of(RiskConfig(**values), task, "tsinf", 4, 2)
+        return Risk.of(RiskConfig(**values), task, "tsinf", 4, HandMade([[0.0, 0.0]] * 2, noise=0.1))
 
     assert of(Mover()) is None and of(Mover(), collision_std_weight=1.0) is None
     assert of(Mover(obstacles=(0.0, 0.0, 1.0)), collision_weight=0.0) is None
@@ -277,14 +277,28 @@ def refused(match: str, call: Callable[[], object]) -> None:
         call()
 
 
+class Certain(HandMade):
+    deterministic = True
+
+
+def test_members_without_noise_need_one_particle_each() -> None:
+    offsets = [[-1.0, 0.0], [1.0, 0.0]]
+    sequence = torch.tensor([[[0.2, 0.0]]])
+    with torch.inference_mode():
+        found = objective(Certain(offsets, noise=0.0), particles=2, epistemic_penalty=3.0, aleatoric_penalty=9.0)
+        assert float(found(START, sequence)) == pytest.approx(0.2 - 3.0)
+
+
 def test_what_cannot_be_told_apart_is_refused() -> None:
+    five = HandMade([[0.0, 0.0]] * 5, noise=0.1)
     for name in ("epistemic_penalty", "aleatoric_penalty", "collision_std_weight"):
         config = RiskConfig(**{name: 1.0})
-        check_risk(config, "tsinf", 10, 5)
+        check_risk(config, "tsinf", 10, five)
         check_risk(config, "tsinf", 5)
+        check_risk(config, "tsinf", 1, Certain([[0.0, 0.0]], noise=0.0))
         refused(
             rf"'planner.particles': got 5, expected at least 10 .* when 'planner.{name}' is above 0",
-            lambda config=config: check_risk(config, "tsinf", 5, 5),  # type: ignore[misc]
+            lambda config=config: check_risk(config, "tsinf", 5, five),  # type: ignore[misc]
         )
         for propagation in ("ts1", "mean"):
             refused(
@@ -293,7 +307,7 @@ def test_what_cannot_be_told_apart_is_refused() -> None:
             )
     # The mean alone goes with every propagation and any number of particles.
     for propagation in ("ts1", "tsinf", "mean"):
-        check_risk(RiskConfig(), propagation, 1, 1)
+        check_risk(RiskConfig(), propagation, 5, five)
     for name in ("epistemic_penalty", "collision_weight", "collision_std_weight", "collision_least_speed"):
         refused(f"parameter '{name}': got -1.0", lambda name=name: from_mapping(RiskConfig, {name: -1.0}))  # type: ignore
 

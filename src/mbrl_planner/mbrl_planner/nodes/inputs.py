@@ -87,7 +87,7 @@ class LatchedInputs:
                 f" which is {particles}",
             )
         try:
-            check_risk(config, config.propagation, particles, model.members)
+            check_risk(config, config.propagation, particles, model)
         except ConfigurationError as error:
             raise MessageError("invalid_model", f"model: {error}") from None
         self.model, self.model_version, self._model_source = model, message.version, source
