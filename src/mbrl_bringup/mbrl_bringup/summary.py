@@ -81,7 +81,7 @@ def print_summary(run: Run) -> None:
               f"{row['control_rate']:>8.2f}")  # fmt: skip
     print(f"age of executed rows: median {age_percentile(run, 50):.0f}, p99 {age_percentile(run, 99):.0f} steps; "
           f"fallback {fallback_percent(run):.2f} % of ticks")  # fmt: skip
-    if run.information.get("obstacles"):
+    if run.information.get("obstacles") or any(row.get("violations") for row in run.metrics):
         counted = ", ".join(str(row["violations"]) for row in run.metrics)
         print(f"steps inside an obstacle, by trial: {counted}")
     print(f"bag against learner: {differing_transitions(run.directory)[1]}")

@@ -2,7 +2,7 @@
 """Where a robot is with respect to the circles or spheres that it must not hit, on numpy arrays or torch tensors."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -10,6 +10,34 @@ from typing import Any
 from mbrl_core.libraries import Batch, array_library
 
 SMALLEST_LENGTH = 1e-6  # m: keeps the derivative of a distance finite where it is zero
+
+
+def checked_obstacles(values: Iterable[Any], dimensions: int) -> tuple[float, ...]:
+    """Centre and radius (m) of obstacles, one after the other, in a workspace of `dimensions`; 0 = without obstacles.
+
+    Raises ValueError that says what came and what was expected.
+    """
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        raise ValueError(f"got {values!r}, expected numbers, one obstacle's after the other's") from None
+    if numbers and dimensions == 0:
+        raise ValueError("got some, expected none: this kind has no chain")
+    if len(numbers) % (dimensions + 1):
+        raise ValueError(
+            f"got {len(numbers)} numbers, expected a multiple of {dimensions + 1}: centre ({dimensions}) and radius of"
+            " each, m"
+        )
+    for sphere in spheres_of(numbers, dimensions):
+        if not all(math.isfinite(value) for value in sphere) or sphere[-1] <= 0.0:
+            raise ValueError(f"got {list(sphere)}, expected finite numbers and a radius above 0")
+    return numbers
+
+
+def spheres_of(obstacles: tuple[float, ...], dimensions: int) -> list[tuple[float, ...]]:
+    """(centre, radius) of each obstacle."""
+    size = dimensions + 1
+    return [obstacles[first : first + size] for first in range(0, len(obstacles), size)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,16 @@ import numpy as np
 
 from mbrl_core.config import ConfigurationError
 from mbrl_core.libraries import Batch, array_library
-from mbrl_core.obstacles import ORIGIN, ChainPoint, Nearest, hanging_link, nearest_point, planar_link
+from mbrl_core.obstacles import (
+    ORIGIN,
+    ChainPoint,
+    Nearest,
+    checked_obstacles,
+    hanging_link,
+    nearest_point,
+    planar_link,
+    spheres_of,
+)
 from mbrl_core.specs import RobotSpec
 
 
@@ -54,29 +63,15 @@ class Task:
         object.__setattr__(self, "weights", self._complete("weight", self.weights, self.default_weights))
         if not all(math.isfinite(value) for value in (*goal, *self.parameters.values(), *self.weights.values())):
             raise ConfigurationError(f"task {self.kind!r}: goal, parameters and weights must be finite")
-        object.__setattr__(self, "obstacles", tuple(float(value) for value in self.obstacles))
-        self._check_obstacles()
-
-    def _check_obstacles(self) -> None:
-        numbers = self.workspace_size + 1
-        if self.obstacles and self.workspace_size == 0:
-            raise ConfigurationError(f"task {self.kind!r} obstacles: got some, expected none: this kind has no chain")
-        if len(self.obstacles) % numbers:
-            raise ConfigurationError(
-                f"task {self.kind!r} obstacles: got {len(self.obstacles)} numbers, expected a multiple of {numbers}:"
-                f" centre ({self.workspace_size}) and radius of each, m"
-            )
-        for sphere in self.spheres:
-            if not all(math.isfinite(value) for value in sphere) or sphere[-1] <= 0.0:
-                raise ConfigurationError(
-                    f"task {self.kind!r} obstacles: got {list(sphere)}, expected finite numbers and a radius above 0"
-                )
+        try:
+            object.__setattr__(self, "obstacles", checked_obstacles(self.obstacles, self.workspace_size))
+        except ValueError as error:
+            raise ConfigurationError(f"task {self.kind!r} obstacles: {error}") from None
 
     @property
     def spheres(self) -> list[tuple[float, ...]]:
         """(centre, radius) of each obstacle (m)."""
-        numbers = self.workspace_size + 1
-        return [self.obstacles[first : first + numbers] for first in range(0, len(self.obstacles), numbers)]
+        return spheres_of(self.obstacles, self.workspace_size)
 
     def _complete(self, role: str, given: Mapping[str, float], defaults: Mapping[str, float]) -> Mapping[str, float]:
         unknown = sorted(set(given) - set(defaults))
@@ -94,13 +89,13 @@ class Task:
             )
 
     def check_reward(self, library: Any = np) -> None:
-        """Tries the reward and `terminated` on a batch of zeros of `library`, numpy or torch.
+        """Tries the reward, `terminated` and `violates` on a batch of zeros of `library`, numpy or torch.
 
         Raises ConfigurationError when one of them fails or returns another shape than that of the batch.
         """
         shape = (2, 3)
         state, action = library.zeros((*shape, self.state_size)), library.zeros((*shape, self.action_size))
-        for name, arguments in (("reward", (state, action, state)), ("terminated", (state,))):
+        for name, arguments in (("reward", (state, action, state)), ("terminated", (state,)), ("violates", (state,))):
             what = f"task {self.kind!r}: {name} of states {[*state.shape]}"
             try:
                 got = getattr(getattr(self, name)(*arguments), "shape", ())
@@ -312,5 +307,5 @@ def make_task(
         parameters=dict(parameters or {}),
         weights=dict(weights or {}),
         version=version,
-        obstacles=tuple(obstacles),
+        obstacles=obstacles,  # type: ignore[arg-type]  # checked and converted there
     )

@@ -115,7 +115,7 @@ def test_violations_are_the_same_for_numpy_and_torch(kind: str) -> None:
 @pytest.mark.parametrize("kind", sorted(TASKS))
 def test_clearance_and_speed_have_the_derivatives_that_differences_say(kind: str) -> None:
     task = make_task(kind, obstacles=(0.3, -0.2, 0.1, -0.4, 0.3, 0.2))
-    state = torch.from_numpy(some_states(task.state_size)).requires_grad_(True)
+    state = torch.from_numpy(some_states(task.state_size)[:4]).requires_grad_(True)
 
     def both(values: torch.Tensor) -> torch.Tensor:
         nearest = task.nearest(values)
@@ -148,6 +148,8 @@ class Abstract(Task):
     ("kind", "obstacles", "message"),
     [
         (CartpoleTip, (1.0, 2.0), r"obstacles: got 2 numbers, expected a multiple of 3: centre \(2\) and radius"),
+        (CartpoleTip, ((1.0, 2.0, 0.1),), r"got \(\(1.0, 2.0, 0.1\),\), expected numbers, one obstacle's after"),
+        (CartpoleTip, 0.1, "got 0.1, expected numbers"),
         (CartpoleTip, (1.0, 2.0, 0.1, 3.0), "got 4 numbers, expected a multiple of 3"),
         (CartpoleTip, (1.0, math.nan, 0.1), r"got \[1.0, nan, 0.1\], expected finite numbers and a radius above 0"),
         (CartpoleTip, (1.0, 0.0, 0.1, 1.0, 2.0, 0.0), r"got \[1.0, 2.0, 0.0\], expected finite numbers and a radius"),
@@ -156,7 +158,7 @@ class Abstract(Task):
         (Abstract, (1.0,), "task 'abstract' obstacles: got some, expected none"),
     ],
 )
-def test_bad_obstacles_are_refused(kind: type[Task], obstacles: tuple[float, ...], message: str) -> None:
+def test_bad_obstacles_are_refused(kind: type[Task], obstacles: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         kind(obstacles=obstacles)
 
@@ -164,4 +166,6 @@ def test_bad_obstacles_are_refused(kind: type[Task], obstacles: tuple[float, ...
 def test_spheres_are_the_rows_of_the_numbers() -> None:
     assert make_task("reacher_tip", obstacles=[1, 2, 3, 4.0, 5.0, 6.0]).spheres == [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0)]
     assert make_task("reacher_tip").spheres == []
+    with pytest.raises(ConfigurationError, match="task 'reacher_tip' obstacles: got 'x', expected numbers"):
+        make_task("reacher_tip", obstacles="x")  # type: ignore[arg-type]
     assert Walker(obstacles=(1.0, 2.0, 3.0, 4.0)).spheres == [(1.0, 2.0, 3.0, 4.0)]
