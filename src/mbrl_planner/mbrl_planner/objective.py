@@ -117,7 +117,8 @@ class ModelObjective(Objective):
 
     def trajectory_problem(self, spec: RobotSpec) -> TrajectoryProblem:
         ended = self.task.terminated if self._terminates else None
-        return TrajectoryProblem(MeanDynamics(self.model), self.task.reward, spec, ended)
+        reward = self.task.reward if self._risk is None else self._risk.reward_along_mean
+        return TrajectoryProblem(MeanDynamics(self.model), reward, spec, ended)
 
     def _returns(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Mean over particles of the sum of rewards, [N], of states [N, P, H + 1, state_size] and actions

@@ -240,6 +240,8 @@ def test_reward_along_a_mean_trajectory_is_that_of_one_particle() -> None:
     with torch.inference_mode():
         torch.testing.assert_close(rewards.sum(dim=-1), found(START, actions))
     assert float(rewards[0, 1]) < 0.0 < float(rewards[0, 0])
+    (trajectory,) = found.trajectory_problem(SPEC).open_loop(START, actions.double().numpy())
+    assert trajectory.total == pytest.approx(float(rewards.sum()), rel=1e-5)
     free = Risk(config, Mover(), 1).reward_along_mean(states[:, :-1], actions, states[:, 1:])
     torch.testing.assert_close(free, states[:, 1:, 0])
 
@@ -260,7 +262,8 @@ def test_off_is_the_same_bytes_and_every_kind_plans_with_it_on(kind: str) -> Non
     bare = plan(Mover(), None)
     assert plan(Mover(), PlannerConfig()) == bare
     assert plan(Mover(obstacles=disc), ignored) == bare
-    assert plan(Mover(obstacles=disc), everything) != bare
+    # LQR's one expansion, about where the point is, does not reach as far as the disc.
+    assert (plan(Mover(obstacles=disc), everything) != bare) == (kind != "lqr")
 
 
 def test_nothing_is_computed_when_off() -> None:
