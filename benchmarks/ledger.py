@@ -59,6 +59,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=4, help="learning trials, one of them random (default: 4)")
     parser.add_argument("--evaluations", type=int, default=1, help="episodes judged for each seed (default: 1)")
     parser.add_argument("--threads", type=int, default=2, help="threads of the true dynamics (default: 2)")
+    parser.add_argument(
+        "--mode",
+        default="realtime",
+        choices=["realtime", "lockstep"],
+        help="of the runs; in lockstep latency costs nothing (default: realtime)",
+    )
     parser.add_argument("--full", action="store_true", help="15 seeds, 3 episodes each, unless given")
     parser.add_argument("--converged", action="store_true", help="judge the unhurried planner, on tuning seeds")
     parser.add_argument("--keep", default="", help="folder to keep the runs in (default: thrown away)")
@@ -79,7 +85,7 @@ def account(options: argparse.Namespace) -> int:
             run = execute(request(options, seed, Path(options.keep or temporary)))
             rows.extend(make_ledger(read_inputs(run, options.threads), note=progress))
     print(ledger.text(rows))
-    name = f"ledger_{options.robot}"
+    name = f"ledger_{options.robot}" + ("" if options.mode == "realtime" else f"_{options.mode}")
     status = report(name, bars(rows), rows)
     picture = Path(__file__).parent / "results" / f"{name}.png"
     draw_ledger(rows, picture, f"regret ledger of {options.robot}")
@@ -87,12 +93,12 @@ def account(options: argparse.Namespace) -> int:
 
 
 def request(options: argparse.Namespace, seed: int, folder: Path) -> RunRequest:
-    """A realtime run that learns, then is judged with the model frozen."""
+    """A run that learns, then is judged with the model frozen."""
     return RunRequest(
         folder / f"{options.robot}_seed_{seed}",
         {
             "robot": options.robot,
-            "mode": "realtime",
+            "mode": options.mode,
             "record": "false",
             "trials": str(options.trials),
             "seed": str(seed),
