@@ -88,7 +88,7 @@ def account(options: argparse.Namespace) -> int:
     name = f"ledger_{options.robot}" + ("" if options.mode == "realtime" else f"_{options.mode}")
     status = report(name, bars(rows), rows)
     picture = Path(__file__).parent / "results" / f"{name}.png"
-    draw_ledger(rows, picture, f"regret ledger of {options.robot}")
+    draw_ledger(rows, picture, f"regret ledger of {options.robot}, {options.mode}")
     return status
 
 

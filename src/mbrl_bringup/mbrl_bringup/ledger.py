@@ -77,7 +77,7 @@ def text(rows: Sequence[Mapping[str, float]]) -> str:
             share = 100.0 * loss.mean / span if span else float("nan")
             interval = f"[{loss.lower:.2f}, {loss.upper:.2f}]" if np.isfinite(loss.lower) else "[one sample]"
             lines.append(
-                f"{'  lost to ' + loss.cause:<34} {-loss.mean:>9.2f}  {interval:>18} {share:>6.1f} % of the score"
+                f"{'  lost to ' + loss.cause:<34} {loss.mean:>9.2f}  {interval:>18} {share:>6.1f} % of the score"
             )
     return "\n".join([*lines, f"{'realised':<34} {means['real']:>9.2f}"])
 

@@ -52,30 +52,38 @@ def _make_ledger(run: Run) -> None:
     print(ledger.text(rows))
 
 
-def draw_ledger(rows: list[dict[str, float]], path: Path, title: str = "regret ledger") -> Path:
-    """Draws where return was lost, from the unhurried planner down to what was realised, with intervals."""
+def draw_ledger(rows: list[dict[str, float]], path: Path, title: str = "") -> Path:
+    """Draws where return was lost: from the unhurried planner down to what was realised, and the losses by themselves
+    with their intervals."""
     means = ledger.stage_means(rows)
     lost = [loss for loss in ledger.losses(rows) if loss.cause != "total"]
-    labels = ["unhurried,\ntrue dynamics", *(f"lost to\n{loss.cause}" for loss in lost), "realised"]
-    figure, axis = plt.subplots(figsize=(7.0, 4.5))
-    axis.axhline(means["random"], color=RANDOM_COLOUR, linestyle=":", label="random actions")
-    for place, value in ((0, means[ledger.STAGES[0]]), (len(lost) + 1, means[ledger.STAGES[-1]])):
-        axis.bar(place, value - means["random"], bottom=means["random"], color=LEARNED_COLOUR, width=0.6)
-        axis.annotate(f"{value:.1f}", (place, value), textcoords="offset points", xytext=(0, 4), ha="center")
+    figure, (whole, parts) = plt.subplots(1, 2, figsize=(9.0, 4.5), width_ratios=[3, 2])
+    ends = {0: means[ledger.STAGES[0]], len(lost) + 1: means[ledger.STAGES[-1]]}
+    whole.axhline(means["random"], color=RANDOM_COLOUR, linestyle=":", label="random actions")
+    for place, value in ends.items():
+        whole.bar(place, value - means["random"], bottom=means["random"], color=LEARNED_COLOUR, width=0.6)
+        whole.annotate(f"{value:.1f}", (place, value), textcoords="offset points", xytext=(0, 4), ha="center")
     for place, loss in enumerate(lost, start=1):
-        top = means[ledger.LOSSES[loss.cause][0]]
-        axis.bar(place, -loss.mean, bottom=top, color="tab:red" if loss.mean > 0.0 else EVALUATION_COLOUR, width=0.6)
+        colour = "tab:red" if loss.mean > 0.0 else EVALUATION_COLOUR
+        whole.bar(place, -loss.mean, bottom=means[ledger.LOSSES[loss.cause][0]], color=colour, width=0.6)
+        parts.bar(place, loss.mean, color=colour, width=0.6)
         if np.isfinite(loss.lower):
-            errors = [[loss.upper - loss.mean], [loss.mean - loss.lower]]
-            axis.errorbar(place, top - loss.mean, yerr=errors, color="black", capsize=4)
-        axis.annotate(f"{-loss.mean:+.1f}", (place, max(top, top - loss.mean)), textcoords="offset points",
-                      xytext=(0, 10), ha="center")  # fmt: skip
-    axis.set_xticks(range(len(labels)), labels)
-    axis.set_ylabel("return")
-    axis.set_title(f"{title}: {len(rows)} episodes; bars: 95 % bootstrap interval of the mean")
-    axis.margins(y=0.15)
-    axis.legend(loc="best")
-    axis.grid(alpha=0.3, axis="y")
+            # The mean is inside, but for rounding.
+            errors = np.clip([[loss.mean - loss.lower], [loss.upper - loss.mean]], 0.0, None)
+            parts.errorbar(place, loss.mean, yerr=errors, color="black", capsize=4)
+    causes = [loss.cause for loss in lost]
+    whole.set_xticks(range(len(lost) + 2), ["unhurried,\ntrue model", *causes, "realised"])
+    whole.set_ylabel("return")
+    whole.legend(loc="center")
+    parts.set_xticks(range(1, len(lost) + 1), causes)
+    parts.set_ylabel("return lost to")
+    parts.axhline(0.0, color="black", linewidth=0.8)
+    parts.set_title("with 95 % intervals", fontsize="medium")
+    whole.set_title(f"{title or path.parent.name}: {len(rows)} episodes", fontsize="medium")
+    for axis in (whole, parts):
+        axis.use_sticky_edges = False
+        axis.margins(y=0.12)
+        axis.grid(alpha=0.3, axis="y")
     return _save(figure, path)
 
 

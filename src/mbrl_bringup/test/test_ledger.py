@@ -67,7 +67,7 @@ def test_one_episode_has_no_interval_and_two_of_one_seed_have() -> None:
 def test_text_names_what_was_lost_in_return_and_score() -> None:
     lines = ledger.text(rows_of(4, noise=0.0)).splitlines()
     assert "lost to planner" in lines[1] and "[1.00, 1.00]" in lines[1]
-    assert "lost to model" in lines[2] and "-5.00" in lines[2] and "5.0 % of the score" in lines[2]
+    assert "lost to model" in lines[2] and " 5.00 " in lines[2] and "5.0 % of the score" in lines[2]
 
 
 def test_files_and_picture(tmp_path: Path) -> None:
