@@ -132,7 +132,7 @@ def converged(options: argparse.Namespace) -> int:
     robot = load_robot(path)
     preset = load_task(ExperimentConfig(robot_file=str(path)), robot.task, robot.spec)
     truth = make_model("mujoco", {"robot_file": str(path), "threads": options.threads}, robot.spec, 0)
-    settings = unhurried_settings(planner_preset(options.robot))
+    settings = unhurried_settings(horizon_of(options.robot))
     doubled = {
         **settings,
         "population_size": 2 * settings["population_size"],
@@ -156,12 +156,12 @@ def converged(options: argparse.Namespace) -> int:
     return report(f"ledger_{options.robot}_converged", [bar("change_when_doubled_percent", percent, at_most=1.0)], rows)
 
 
-def planner_preset(robot: str) -> dict[str, Any]:
-    """The default planner's settings for a robot: its preset and what the robot's tuning file changes."""
-    settings = load_preset(CONFIG / "planner" / "icem.yaml", "planner")
+def horizon_of(robot: str) -> int:
+    """The horizon that the default planner has on a robot: its preset's, or the one of the robot's tuning file."""
     tuning = yaml.safe_load((CONFIG / "tuning" / f"{robot}.yaml").read_text(encoding="utf-8"))
     own = tuning.get("/**/planner", {}).get("ros__parameters", {}).get("planner", {})
-    return {**settings, **own}
+    preset = load_preset(CONFIG / "planner" / "icem.yaml", "planner")
+    return int({**preset, **own}["horizon"])
 
 
 def progress(line: str) -> None:

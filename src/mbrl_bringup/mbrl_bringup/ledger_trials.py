@@ -86,14 +86,14 @@ def _return(robot: Robot, episode: Episode, controller: Callable[[TimeStep], Pla
     return trial.total_return
 
 
-def unhurried_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The unhurried planner beside a planner of `settings`: it looks as far ahead."""
-    return {**UNHURRIED, "horizon": settings["horizon"]}
+def unhurried_settings(horizon: int) -> dict[str, Any]:
+    """The unhurried planner that looks as many steps ahead."""
+    return {**UNHURRIED, "horizon": horizon}
 
 
 @dataclass(frozen=True)
 class LedgerInputs:
-    """What of a run the ledger needs. `settings` is its `planner` group."""
+    """What of a run the ledger needs. `settings` is its `planner` group, with the horizon of its plans."""
 
     robot: Robot
     truth: DynamicsModel
@@ -101,6 +101,7 @@ class LedgerInputs:
     settings: Mapping[str, Any]
     replan: bool
     episodes: Sequence[tuple[Episode, float]]  # with the return that was realised
+    horizon: int  # of the unhurried planner
 
 
 def read_inputs(run: Run, threads: int = 1) -> LedgerInputs:
@@ -125,9 +126,11 @@ def read_inputs(run: Run, threads: int = 1) -> LedgerInputs:
         raise RunError(f"{run.directory}: {error}") from None
     if not episodes:
         raise RunError(f"{run.directory}: expected a trial with a learned model, got none")
+    horizon = int(settings["horizon"])
     if not replan:
+        # One plan is followed for the whole episode; the unhurried planner plans at every step all the same.
         settings["horizon"] = int(node["open_loop_horizon"])
-    return LedgerInputs(robot, truth, learned_model(run.directory, robot), settings, replan, episodes)
+    return LedgerInputs(robot, truth, learned_model(run.directory, robot), settings, replan, episodes, horizon)
 
 
 def _episode(run: Run, row: Mapping[str, Any]) -> Episode:
@@ -162,7 +165,7 @@ def make_ledger(inputs: LedgerInputs, note: Callable[[str], object] = print) -> 
         row = {
             "seed": episode.seed,
             "episode": episode.number,
-            "unhurried": planned_return(robot, episode, unhurried_settings(settings), inputs.truth),
+            "unhurried": planned_return(robot, episode, unhurried_settings(inputs.horizon), inputs.truth),
             "budget": planned_return(robot, episode, settings, inputs.truth, inputs.replan),
             "model": planned_return(robot, episode, settings, inputs.learned, inputs.replan),
             "real": realised,

@@ -87,7 +87,7 @@ def inputs(state: Array, settings: dict[str, object]) -> ledger_trials.LedgerInp
     robot = load_robot(ROBOT_FILE)
     truth = make_model("mujoco", {"robot_file": str(ROBOT_FILE), "threads": 1}, robot.spec, 0)
     episode = ledger_trials.Episode(3, 2, state, 12, make_task("pendulum_upright"))
-    return ledger_trials.LedgerInputs(robot, truth, truth, settings, True, [(episode, -20.0)])
+    return ledger_trials.LedgerInputs(robot, truth, truth, settings, True, [(episode, -20.0)], 5)
 
 
 def test_stages_are_episodes_from_the_same_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_stages_are_episodes_from_the_same_start(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_unhurried_planner_has_a_kind_of_its_own_and_looks_as_far() -> None:
-    settings = ledger_trials.unhurried_settings({"kind": "mppi", "horizon": 9, "temperature": 0.1})
+    settings = ledger_trials.unhurried_settings(9)
     preset = load_preset(CONFIG / "planner" / "icem.yaml", "planner")
     assert settings["kind"] == "icem" and settings["horizon"] == 9
     assert settings["population_size"] >= 5 * preset["population_size"]

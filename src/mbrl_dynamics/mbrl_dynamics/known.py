@@ -130,8 +130,8 @@ class Mujoco(DynamicsModel):
         count, horizon, _ = actions.shape
         states = torch.empty(count, 1, horizon + 1, state.shape[-1], dtype=state.dtype)
         states[:, :, 0] = state
-        start = np.broadcast_to(state.numpy(), (count, state.shape[-1]))
-        states[:, 0, 1:] = torch.from_numpy(self._run(start, actions.numpy()))
+        start = np.broadcast_to(state.detach().numpy(), (count, state.shape[-1]))
+        states[:, 0, 1:] = torch.from_numpy(self._run(start, actions.detach().numpy()))
         return states.expand(-1, 1 if propagation == "mean" else particles, -1, -1)
 
     def jacobians(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ import pytest
 import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from problems import SPEC, normalised_error, sample
+from problems import ROBOT_FILE, SPEC, normalised_error, sample
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_srvs.srv import Trigger
@@ -275,6 +275,14 @@ def test_what_cannot_be_saved_says_why(graph, tmp_path):
     learner.until(lambda: learner.figures.get("refused/checkpoint") == "1")
     response = learner.call("save_model")
     assert not response.success and "not written" in response.message
+
+
+@pytest.mark.parametrize("robot_file", ["", "/nowhere/cartpole.yaml", str(ROBOT_FILE)])
+def test_known_dynamics_of_no_or_another_robot_are_refused(graph, robot_file):
+    parameters = {"robot_file": robot_file} if robot_file else {}
+    learner = graph(mode="lockstep", dynamics__kind="mujoco", **parameters)
+    learner.publish_spec()
+    learner.until(lambda: learner.figures.get("refused/dynamics") == "1")
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@
 from collections.abc import Iterable
 from typing import Any
 
+from rcl_interfaces.srv import GetParameters, ListParameters
+from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
-from rclpy.parameter_client import AsyncParameterClient
 from rclpy.task import Future
 
 
@@ -15,32 +16,39 @@ class SettingsRecord:
 
     def __init__(self, node: Node, names: Iterable[str]) -> None:
         self.values: dict[str, dict[str, Any]] = {}
-        self._clients = {name: AsyncParameterClient(node, name) for name in sorted(names)}
-        self._waiting: dict[str, Future] = {}
+        self._node = node
+        self._clients: dict[str, tuple[Client, Client]] = {
+            name: (
+                node.create_client(ListParameters, f"{name}/list_parameters"),
+                node.create_client(GetParameters, f"{name}/get_parameters"),
+            )
+            for name in sorted(names)
+        }
         self._names: dict[str, list[str]] = {}
+        self._waiting: dict[str, Future] = {}
 
     def poll(self) -> bool:
         """Goes on where something has come. Returns whether all have answered; never waits."""
-        for name, client in self._clients.items():
-            if name in self.values:
-                continue
-            future = self._waiting.get(name)
-            if future is None:
-                if client.services_are_ready():
-                    self._waiting[name] = client.list_parameters()
-            elif future.done():
-                self._go_on(name, client, future.result())
-        return len(self.values) == len(self._clients)
+        for name in list(self._clients):
+            self._go_on(name)
+        return not self._clients
 
-    def _go_on(self, name: str, client: AsyncParameterClient, answer: Any) -> None:
-        if answer is None:
-            del self._waiting[name]
-        elif name not in self._names:
-            self._names[name] = list(answer.result.names)
-            self._waiting[name] = client.get_parameters(self._names[name])
-        else:
+    def _go_on(self, name: str) -> None:
+        lister, getter = self._clients[name]
+        future = self._waiting.get(name)
+        if future is None:
+            if lister.service_is_ready() and getter.service_is_ready():
+                self._waiting[name] = lister.call_async(ListParameters.Request())
+        elif future.done():
+            answer = future.result()
+            if name not in self._names:
+                self._names[name] = list(answer.result.names)
+                self._waiting[name] = getter.call_async(GetParameters.Request(names=self._names[name]))
+                return
             values = (parameter_value_to_python(value) for value in answer.values)
             self.values[name] = {
-                key: list(value) if hasattr(value, "tolist") or isinstance(value, tuple) else value
+                key: list(value) if hasattr(value, "tolist") else value
                 for key, value in zip(self._names[name], values, strict=True)
             }
+            for client in self._clients.pop(name):
+                self._node.destroy_client(client)
