@@ -24,7 +24,7 @@ Usage: ./mbrl COMMAND [ARGUMENTS]        ./mbrl COMMAND --help tells more
   shell                          a shell in which Python finds ROS 2 and the packages
   test [PYTEST ARGUMENTS]        ruff, mypy and the tests
   bench NAME                     a benchmark of benchmarks/
-  plot RUN                       draw the learning curve of a run again
+  plot RUN                       draw the pictures of a run again; --ledger: where return was lost
   setup                          only the set-up that every command does where it is due
   clean [--runs]                 remove the environment and all that was built
 

@@ -89,3 +89,4 @@ def print_summary(run: Run) -> None:
     for path in sorted(run.directory.iterdir()):
         if not path.name.startswith("."):
             print(f"  {path.name}{'/' if path.is_dir() else ''}")
+    print(f"What planner, model and latency cost it says `./mbrl plot {run.directory} --ledger`, in minutes.")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mbrl_bringup import ledger_trials, summary
+from mbrl_bringup import ledger, ledger_trials, plots, summary
 from mbrl_bringup.batch import RunFailed, RunRequest, execute
 from mbrl_bringup.learned_from import read_learned_transitions
 from mbrl_bringup.run_files import Run
@@ -129,6 +129,18 @@ def test_the_ledger_repeats_a_lockstep_trial_offline(runs: dict[str, Run]) -> No
     # Without evaluation trials it is about the last two learned ones.
     episodes = [episode.number for episode, _ in ledger_trials.read_inputs(runs["first"]).episodes]
     assert episodes == [row["episode"] for row in runs["first"].metrics[1:]]
+
+
+def test_a_report_gains_the_ledger_when_asked(runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"population_size": 20, "iterations": 1, "elites": 5}
+    monkeypatch.setattr(ledger_trials, "UNHURRIED", {**ledger_trials.UNHURRIED, **small})
+    directory = runs["known"].directory
+    assert plots.main(directory, with_ledger=True) == 0
+    (row,) = ledger.read_ledger(directory)
+    assert row["real"] == runs["known"].metrics[-1]["return"]
+    assert row["model"] == pytest.approx(row["budget"], abs=1e-9)  # the model is the truth
+    assert (directory / plots.LEDGER).is_file()
+    assert plots.LEDGER in [path.name for path in plots.draw(runs["known"])]
 
 
 def test_mbrl_0_5_fits_once_and_follows_one_plan(runs: dict[str, Run]) -> None:

@@ -12,7 +12,7 @@ from .places import root
 
 def main(arguments: list[str]) -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="./mbrl plot", description="Draw the learning curve of a run again.")
+    parser = argparse.ArgumentParser(prog="./mbrl plot", description="Draw the pictures of a run again.")
     parser.add_argument("run", metavar="RUN", help="a run's folder, or its name under runs/; `latest` is the newest")
     parser.add_argument(
         "--ledger",
