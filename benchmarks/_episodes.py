@@ -3,20 +3,24 @@
 
 import multiprocessing
 import os
+import sys
+import sysconfig
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _twin import Twin, TwinObjective, compile_library
+from _planners_baselines import KINDS as BASELINES
+from _planners_baselines import PRESETS, BaselinePlanner
+from _twin import CountedTwin, Twin, TwinObjective, compile_library
 
 from mbrl_core.config import load_preset
 from mbrl_core.random_streams import generator
-from mbrl_core.robot_file import Robot, load_robot
+from mbrl_core.robot_file import Robot, load_robot, start_state
 from mbrl_core.tasks import Task, make_task
 from mbrl_planner.registry import make_planner
 from mbrl_robot.simulation import MujocoSimulation
@@ -38,6 +42,7 @@ class Job:
     horizon: int
     steps: int
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    training: int = 0  # episodes before, whose model calls count: each plan then has budget / (training + 1)
 
 
 @lru_cache
@@ -71,30 +76,27 @@ def population(kind: str, values: Mapping[str, Any], sequences: int) -> dict[str
     `elite_share` is the elites' share of the population, that of `values` where it is not given.
     """
     values = dict(values)
-    iterations = values["iterations"]
     if "elites" in values:
         values.setdefault("elite_share", values["elites"] / values["population_size"])
     share = values.pop("elite_share", None)
-    size = max(sequences // iterations, 2)
-    if kind in ("cem", "icem"):
-        size = max(size, 4)
-    while True:
-        result = {**values, "population_size": size}
-        if share is not None:
-            result["elites"] = max(2, round(share * size))
-            if kind == "icem":
-                result["elites"] = min(result["elites"], size // 2)
-        if kind != "icem" or _icem_sequences({**result, "population_size": size + 1}) > sequences:
-            return result
-        size += 1
+
+    def of_size(size: int) -> dict[str, Any]:
+        elites = {} if share is None else {"elites": min(max(2, round(share * size)), size // 2)}
+        return {**values, "population_size": size, **elites}
+
+    size = max(sequences // values["iterations"], 4)
+    if kind == "icem":
+        while size > 4 and _icem_sequences(of_size(size)) > sequences:
+            size -= 1
+        while _icem_sequences(of_size(size + 1)) <= sequences:
+            size += 1
+    return of_size(size)
 
 
 def _icem_sequences(values: Mapping[str, Any]) -> int:
     """Sequences that a plan of iCEM evaluates, the elites kept from the last plan and the mean included."""
     decay, elites = values["population_decay"], values["elites"]
-    sizes = [
-        max(int(values["population_size"] / decay**index), 2 * elites) for index in range(values["iterations"])
-    ]
+    sizes = [max(int(values["population_size"] / decay**index), 2 * elites) for index in range(values["iterations"])]
     return sum(sizes) + values["iterations"] * int(values["kept_elites"] * elites) + 1
 
 
@@ -102,23 +104,48 @@ def run_episode(job: Job) -> dict[str, Any]:
     """Row of one episode in MuJoCo: return, model calls a plan, seconds a plan."""
     robot, task = robot_of(job.robot), task_of(job.robot, job.seed)
     simulation = MujocoSimulation(robot)
-    state = simulation.reset(generator(job.seed, 0, 0, "start"))
+    start = simulation.reset(generator(job.seed, 0, 0, "start"))
     if job.kind == "random":
-        return _row(job, _random_return(simulation, task, state, job), 0, 0.0, 0)
-    objective = TwinObjective(twin_of(job.robot), task)
+        return _row(job, _random_return(simulation, task, start, job), 0, 0.0, 0)
+    twin = CountedTwin(twin_of(job.robot))
+    planner = build(job, twin, task)
+    for episode in range(job.training):
+        training_start = start_state(robot, generator(job.seed, episode + 1, 0, "start"))
+        _episode(planner, simulation, training_start, task, job.steps, episode + 1)
+        planner.end_episode()
+    total, seconds, successes = _episode(planner, simulation, start, task, job.steps, job.training + 1)
+    return _row(job, total, twin.calls, seconds, successes)
+
+
+def build(job: Job, twin: CountedTwin, task: Task) -> Any:
+    """The planner of a job, with the population that its budget allows."""
+    spec = robot_of(job.robot).spec
+    sequences = job.budget // (job.training + 1) // job.horizon
+    if job.kind in BASELINES:
+        values = {**PRESETS[job.kind], **job.parameters, "horizon": job.horizon}
+        return BaselinePlanner(job.kind, population(job.kind, values, sequences), spec, twin.step, task, job.seed)
     values = {**load_preset(CONFIG / "planner" / f"{job.kind}.yaml", "planner"), **job.parameters}
-    values = population(job.kind, {**values, "horizon": job.horizon}, job.budget // job.horizon)
-    planner = make_planner(values, robot.spec, objective, job.seed)
+    if job.kind == "poplin_a_init":
+        sequences -= 1  # the policy's own rollout
+    values = population(job.kind, {**values, "horizon": job.horizon}, sequences)
+    return make_planner(values, spec, TwinObjective(twin, task), job.seed)
+
+
+def _episode(
+    planner: Any, simulation: MujocoSimulation, state: np.ndarray, task: Task, steps: int, episode: int
+) -> tuple[float, float, int]:
+    """Return, seconds of planning and successful steps of an episode from `state`."""
+    simulation.reset(state)
     total, seconds, successes = 0.0, 0.0, 0
-    for step in range(job.steps):
+    for step in range(steps):
         started = time.perf_counter()
-        action = planner.plan(state, step_key=(1, step)).actions[0]
+        action = planner.plan(state, step_key=(episode, step)).actions[0]
         seconds += time.perf_counter() - started
         following = simulation.step(action)
         total += float(task.reward(state, action, following))
         successes += bool(task.state_is_success(following))
         state = following
-    return _row(job, total, objective.calls, seconds, successes)
+    return total, seconds, successes
 
 
 def _random_return(simulation: MujocoSimulation, task: Task, start: np.ndarray, job: Job) -> float:
@@ -148,13 +175,26 @@ def _row(job: Job, total: float, calls: int, seconds: float, successes: int) -> 
     }
 
 
-class Workers:
-    """A pool of processes that run episodes, which share one compiled twin."""
+def _start_worker() -> None:
+    """Spawned processes get the path of their parent: that of their own interpreter comes on top, for baselines."""
+    own = sysconfig.get_paths()["purelib"]
+    if own not in sys.path:
+        sys.path.append(own)
 
-    def __init__(self, count: int) -> None:
+
+class Workers:
+    """A pool of processes that run episodes, which share one compiled twin.
+
+    `python` is the interpreter of the baselines' environment where baselines are among the jobs.
+    """
+
+    def __init__(self, count: int, python: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mbrl_planners_")
         os.environ[LIBRARY] = str(compile_library(Path(self._folder.name)))
-        self._pool = multiprocessing.get_context("spawn").Pool(count)
+        context = multiprocessing.get_context("spawn")
+        if python is not None:
+            context.set_executable(str(python))
+        self._pool = context.Pool(count, _start_worker)
 
     def __enter__(self) -> "Workers":
         return self
@@ -164,10 +204,16 @@ class Workers:
         self._pool.join()
         self._folder.cleanup()
 
-    def run(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-        """Rows in the order of `jobs`."""
-        return list(self._pool.imap(run_episode, jobs))
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What `function` returns in one of the processes."""
+        return self._pool.apply(function, arguments)
 
-    def run_any_order(self, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
-        """Rows as they come."""
-        yield from self._pool.imap_unordered(run_episode, jobs)
+    def run(self, jobs: Sequence[Job], label: str = "") -> list[dict[str, Any]]:
+        """Rows in the order of `jobs`; says on stderr now and then how far it is, where there is a `label`."""
+        rows, told = [], time.monotonic()
+        for row in self._pool.imap(run_episode, jobs):
+            rows.append(row)
+            if label and time.monotonic() - told > 20.0:
+                told = time.monotonic()
+                print(f"{label}: {len(rows)} of {len(jobs)} episodes", file=sys.stderr, flush=True)
+        return rows

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
 from mbrl_core.tasks import Task
+from mbrl_dynamics.closed_loop import BatchPolicy
 from mbrl_planner.planner import Objective
 from mbrl_robot.simulation import MujocoSimulation
 
@@ -35,17 +36,21 @@ class TwinError(RuntimeError):
 
 
 class _Coefficients(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_double) for name in ("a0", "a1", "b0", "b1", "d0", "rotates", "g1", "g2")] + [
-        ("damping1", ctypes.c_double),
-        ("damping2", ctypes.c_double),
-        ("gain", (ctypes.c_double * 2) * 2),
-        ("timestep", ctypes.c_double),
-        ("substeps", ctypes.c_long),
-        ("limited", ctypes.c_long),
-    ] + [
-        (name, ctypes.c_double)
-        for name in ("lower", "upper", "stiffness", "rate", "least", "most", "width", "inverse_weight")
-    ]
+    _fields_ = (
+        [(name, ctypes.c_double) for name in ("a0", "a1", "b0", "b1", "d0", "rotates", "g1", "g2")]
+        + [
+            ("damping1", ctypes.c_double),
+            ("damping2", ctypes.c_double),
+            ("gain", (ctypes.c_double * 2) * 2),
+            ("timestep", ctypes.c_double),
+            ("substeps", ctypes.c_long),
+            ("limited", ctypes.c_long),
+        ]
+        + [
+            (name, ctypes.c_double)
+            for name in ("lower", "upper", "stiffness", "rate", "least", "most", "width", "inverse_weight")
+        ]
+    )
 
 
 def compile_library(folder: Path) -> Path:
@@ -99,9 +104,7 @@ class Twin:
         actions = np.ascontiguousarray(actions, dtype=np.float32)
         states = np.empty((count, horizon + 1, 4))
         states[:, 0] = start
-        self._rollout(
-            ctypes.byref(self._coefficients), count, horizon, size, actions.ctypes.data, states.ctypes.data
-        )
+        self._rollout(ctypes.byref(self._coefficients), count, horizon, size, actions.ctypes.data, states.ctypes.data)
         return states
 
     def simulated(self, start: Array, actions: NDArray[np.float32]) -> Array:
@@ -192,24 +195,52 @@ class Twin:
         return float((np.abs(self.rollout(start, actions) - truth).max(axis=(0, 1)) / np.abs(truth).max()).max())
 
 
-class TwinObjective(Objective):
-    """Returns of action sequences under the true dynamics; counts the model calls."""
+class CountedTwin:
+    """A twin that counts the control steps that it was asked for: model calls."""
 
-    def __init__(self, twin: Twin, task: Task) -> None:
+    def __init__(self, twin: Twin) -> None:
+        self.twin, self.calls = twin, 0
+
+    def rollout(self, start: Array, actions: NDArray[np.float32]) -> Array:
+        """As `Twin.rollout`."""
+        self.calls += actions.shape[0] * actions.shape[1]
+        return self.twin.rollout(start, actions)
+
+    def step(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Next states [K, state_size] (float32) of states [K, state_size] and actions [K, action_size]."""
+        return torch.from_numpy(self.rollout(states.numpy(), actions.numpy()[:, None])[:, 1]).float()
+
+
+class TwinObjective(Objective):
+    """Returns of action sequences under the true dynamics."""
+
+    def __init__(self, twin: CountedTwin, task: Task) -> None:
         self.twin, self.task = twin, task
-        self.calls = 0
         self._states = np.zeros(0)
 
     def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
         values = actions.numpy()
-        self.calls += values.shape[0] * values.shape[1]
-        states = self._states = self.twin.rollout(state, values)
-        returns = self.task.reward(states[:, :-1], values, states[:, 1:]).sum(axis=-1)
+        self._states = self.twin.rollout(state, values)
+        return self._returns(values)
+
+    def closed_loop(
+        self, state: Array, policy: BatchPolicy, count: int, horizon: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        states, actions = [np.broadcast_to(state, (count, len(state)))], []
+        for index in range(horizon):
+            actions.append(policy(torch.from_numpy(states[-1].astype(np.float32))[:, None], index))
+            states.append(self.twin.rollout(states[-1], actions[-1].numpy())[:, 1])
+        self._states, sequences = np.stack(states, axis=1), torch.cat(actions, dim=1)
+        return self._returns(sequences.numpy()), sequences
+
+    def _returns(self, actions: NDArray[np.float32]) -> torch.Tensor:
+        rewards = self.task.reward(self._states[:, :-1], actions, self._states[:, 1:])
+        returns = rewards.sum(axis=-1)
         return torch.from_numpy(np.where(np.isfinite(returns), returns, -np.inf).astype(np.float32))
 
     def prediction(self, index: int) -> tuple[Array, Array]:
         return self._states[index], np.zeros_like(self._states[index])
 
     def predict(self, state: Array, actions: Array) -> tuple[Array, Array]:
-        states = self.twin.rollout(state, np.asarray(actions, dtype=np.float32)[None])[0]
+        states = self.twin.twin.rollout(state, np.asarray(actions, dtype=np.float32)[None])[0]
         return states, np.zeros_like(states)
