@@ -71,7 +71,8 @@ def twin_of(name: str) -> Twin:
 
 
 def population(kind: str, values: Mapping[str, Any], sequences: int) -> dict[str, Any]:
-    """`values` with the largest population (and elites) whose iterations evaluate at most `sequences` in a plan.
+    """`values` with the largest population (and elites) whose iterations evaluate at most `sequences` in a plan; fewer
+    iterations where a population would be less than four.
 
     `elite_share` is the elites' share of the population, that of `values` where it is not given.
     """
@@ -84,6 +85,7 @@ def population(kind: str, values: Mapping[str, Any], sequences: int) -> dict[str
         elites = {} if share is None else {"elites": min(max(2, round(share * size)), size // 2)}
         return {**values, "population_size": size, **elites}
 
+    values["iterations"] = max(min(values["iterations"], sequences // 4), 1)
     size = max(sequences // values["iterations"], 4)
     if kind == "icem":
         while size > 4 and _icem_sequences(of_size(size)) > sequences:
@@ -101,7 +103,7 @@ def _icem_sequences(values: Mapping[str, Any]) -> int:
 
 
 def run_episode(job: Job) -> dict[str, Any]:
-    """Row of one episode in MuJoCo: return, model calls a plan, seconds a plan."""
+    """Row of one episode in MuJoCo: return, model calls a plan, processor time a plan."""
     robot, task = robot_of(job.robot), task_of(job.robot, job.seed)
     simulation = MujocoSimulation(robot)
     start = simulation.reset(generator(job.seed, 0, 0, "start"))
@@ -138,9 +140,9 @@ def _episode(
     simulation.reset(state)
     total, seconds, successes = 0.0, 0.0, 0
     for step in range(steps):
-        started = time.perf_counter()
+        started = time.process_time()
         action = planner.plan(state, step_key=(episode, step)).actions[0]
-        seconds += time.perf_counter() - started
+        seconds += time.process_time() - started
         following = simulation.step(action)
         total += float(task.reward(state, action, following))
         successes += bool(task.state_is_success(following))
@@ -171,7 +173,7 @@ def _row(job: Job, total: float, calls: int, seconds: float, successes: int) -> 
         "return": round(total, 4),
         "success_steps": successes,
         "calls_per_plan": round(calls / job.steps, 1),
-        "ms_per_plan": round(1e3 * seconds / job.steps, 4),
+        "cpu_ms_per_plan": round(1e3 * seconds / job.steps, 4),
     }
 
 

@@ -33,7 +33,7 @@ CEM = {
     "momentum": (0.0, 0.1, 0.3),
     "iterations": (2, 3, 4, 6),
 }
-POPLIN = {**CEM, "iterations": (2, 3, 4), "training": (1, 2, 4)}
+POPLIN = {**CEM, "iterations": (2, 3, 4), "training": (1, 2)}
 SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "random_shooting": {"hold": tuple(range(1, 13)), "iterations": (1,)},
     "cem": CEM,
@@ -63,7 +63,7 @@ SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "poplin_a_init": POPLIN,
     "poplin_a_replan": POPLIN,
-    "poplin_p": {**POPLIN, "initial_std": (0.1, 0.25, 0.5, 1.0), "noise": ("uniform", "separate")},
+    "poplin_p": {**POPLIN, "initial_std": (0.7, 1.5, 3.0)},
     "pytorch_mppi": {
         "noise_std": NOISE_STD,
         "temperature": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
@@ -84,7 +84,7 @@ def draws(planner: str) -> list[dict[str, Any]]:
     """CONFIGURATIONS different points of a planner's space, the first of them that of its preset."""
     space = SPACES[planner]
     random = np.random.default_rng(0)
-    points: list[dict[str, Any]] = [{"training": 2} if "training" in space else {}]
+    points: list[dict[str, Any]] = [{"training": 1} if "training" in space else {}]
     while len(points) < CONFIGURATIONS:
         point = {name: choices[random.integers(len(choices))] for name, choices in space.items()}
         if point not in points:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The true dynamics of a robot of two joints, a hundred times as fast as through MuJoCo.
+"""The true dynamics of a robot of one or two joints, a hundred times as fast as through MuJoCo.
 
 A grid of planners over budgets, robots and seeds rolls out some 10^10 control steps. MuJoCo does about 10^5 in a second
 and core here, so the bench integrates the same equations itself, by the same Runge-Kutta method and time step, many
@@ -80,8 +80,8 @@ class Twin:
         self.robot = robot
         self._simulation = MujocoSimulation(robot)
         self._model, self._data = self._simulation.model, self._simulation.data
-        if self._model.nv != 2 or self._model.opt.integrator != mujoco.mjtIntegrator.mjINT_RK4:
-            raise TwinError(f"robot {robot.spec.name!r}: expected two joints and the Runge-Kutta integrator")
+        if self._model.nv not in (1, 2) or self._model.opt.integrator != mujoco.mjtIntegrator.mjINT_RK4:
+            raise TwinError(f"robot {robot.spec.name!r}: expected one or two joints and the Runge-Kutta integrator")
         if library is None:
             with tempfile.TemporaryDirectory(prefix="mbrl_twin_") as folder:
                 loaded = ctypes.CDLL(str(compile_library(Path(folder))))
@@ -93,46 +93,56 @@ class Twin:
         self._rollout.restype = None
         self._simulation.set_command(np.array(robot.spec.action.scale))
         self._control_per_action = self._data.ctrl.copy()
+        # A single joint is the second one beside a first that nothing moves.
+        self._columns = [1, 3] if self._model.nv == 1 else None
         self._coefficients = self._measure()
         self.largest_error = self._compare()
         if not self.largest_error < TOLERANCE:
             raise TwinError(f"robot {robot.spec.name!r}: differs from MuJoCo by {self.largest_error:.1e} of the range")
 
     def rollout(self, start: Array, actions: NDArray[np.float32]) -> Array:
-        """States [N, H + 1, 4] of `actions` [N, H, action_size] from `start` [4] or [N, 4]."""
+        """States [N, H + 1, state_size] of `actions` [N, H, action_size] from `start` [state_size] or [N, state_size]."""
         count, horizon, size = actions.shape
         actions = np.ascontiguousarray(actions, dtype=np.float32)
         states = np.empty((count, horizon + 1, 4))
-        states[:, 0] = start
+        if self._columns is None:
+            states[:, 0] = start
+        else:
+            states[:, 0] = 0.0
+            states[:, 0, self._columns] = start
         self._rollout(ctypes.byref(self._coefficients), count, horizon, size, actions.ctypes.data, states.ctypes.data)
-        return states
+        return states if self._columns is None else states[..., self._columns]
 
     def simulated(self, start: Array, actions: NDArray[np.float32]) -> Array:
         """The same as `rollout`, by MuJoCo."""
         model, data, repeat = self._model, self._data, self._coefficients.substeps
         full = np.zeros((len(actions), mujoco.mj_stateSize(model, FULL)))
-        full[:, 1:5] = start
+        size = self.robot.spec.state.size
+        full[:, 1 : 1 + size] = start
         control = np.repeat(actions.astype(np.float64) * self._control_per_action, repeat, axis=1)
         mujoco.mj_resetData(model, data)
         later, _ = mujoco.rollout.rollout(model, data, full, control)
-        first = np.broadcast_to(full[:, None, 1:5], (len(actions), 1, 4))
-        return np.concatenate([first, later[:, repeat - 1 :: repeat, 1:5]], axis=1)
+        first = np.broadcast_to(full[:, None, 1 : 1 + size], (len(actions), 1, size))
+        return np.concatenate([first, later[:, repeat - 1 :: repeat, 1 : 1 + size]], axis=1)
 
     def _measure(self) -> _Coefficients:
         """Coefficients of the equation of motion, by setting the MuJoCo model into states that show one each."""
         model, data = self._model, self._data
+        joints = model.nv
 
         def at(first: float, second: float) -> tuple[Array, Array]:
             mujoco.mj_resetData(model, data)
-            data.qpos[:] = first, second
+            data.qpos[:] = (first, second)[-joints:]
             mujoco.mj_forward(model, data)
-            mass = np.zeros((2, 2))
-            mujoco.mj_fullM(model, data, mass)
-            return mass, data.qfrc_bias.copy()
+            mass, bias, own = np.eye(2), np.zeros(2), np.zeros((joints, joints))
+            mujoco.mj_fullM(model, data, own)
+            mass[-joints:, -joints:] = own
+            bias[-joints:] = data.qfrc_bias
+            return mass, bias
 
         right = 0.5 * np.pi
         straight, bent = at(0.0, 0.0)[0], at(0.0, right)[0]
-        rotates = float(model.jnt_type[0] == mujoco.mjtJoint.mjJNT_HINGE)
+        rotates = float(joints == 2 and model.jnt_type[0] == mujoco.mjtJoint.mjJNT_HINGE)
         second_gravity = at(0.0, right)[1][1]
         first_gravity = at(right, 0.0)[1][0] - second_gravity if rotates else 0.0
         gain = np.zeros((2, 2))
@@ -140,7 +150,7 @@ class Twin:
             mujoco.mj_resetData(model, data)
             data.ctrl[action] = value
             mujoco.mj_forward(model, data)
-            gain[:, action] = data.qfrc_actuator
+            gain[-joints:, action] = data.qfrc_actuator
         coefficients = _Coefficients(
             a0=bent[0, 0],
             a1=straight[0, 0] - bent[0, 0],
@@ -150,8 +160,8 @@ class Twin:
             rotates=rotates,
             g1=first_gravity,
             g2=second_gravity,
-            damping1=model.dof_damping[0],
-            damping2=model.dof_damping[1],
+            damping1=model.dof_damping[-2] if joints == 2 else 0.0,
+            damping2=model.dof_damping[-1],
             timestep=model.opt.timestep,
             substeps=self.robot.simulation.steps_per_control,
             **self._limit(),
@@ -173,7 +183,7 @@ class Twin:
             raise TwinError(f"robot {self.robot.spec.name!r}: expected one joint limit with MuJoCo's usual parameters")
         time_constant = max(time_constant, 2.0 * model.opt.timestep)
         return {
-            "limited": joint,
+            "limited": joint + 2 - model.nv,
             "lower": model.jnt_range[joint, 0],
             "upper": model.jnt_range[joint, 1],
             "stiffness": 1.0 / (most * time_constant * damping_ratio) ** 2,
@@ -188,7 +198,7 @@ class Twin:
         """Largest relative difference to MuJoCo over one second from random states under random actions."""
         random, spec = np.random.default_rng(0), self.robot.spec
         steps, count = round(1.0 / spec.period), 32
-        start = random.normal(0.0, 1.0, (count, 4))
+        start = random.normal(0.0, 1.0, (count, spec.state.size))
         shape = (count, steps, spec.action.size)
         actions = random.uniform(spec.action.lower, spec.action.upper, shape).astype(np.float32)
         truth = self.simulated(start, actions)
