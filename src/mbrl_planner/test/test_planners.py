@@ -50,7 +50,7 @@ def test_presets_name_their_kind() -> None:
     ("kind", "allowed"),
     [
         ("icem", 1.04),
-        ("cem", 1.04),
+        ("cem", 1.06),
         ("mppi", 1.12),
         ("pddm", 1.12),
         ("gradient", 1.04),
