@@ -17,9 +17,7 @@ class PlannerNodeConfig:
     )
     seed: int = parameter(0, "seed of all random streams", minimum=0)
     controller: str = parameter("planner", "name in the robot's controller chain")
-    always_on: bool = parameter(
-        False, "also plan while another controller is selected, ready to take over at any step"
-    )
+    always_on: bool = parameter(False, "also plan while another controller is selected, ready to take over at any step")
     delay_steps: int = parameter(
         -1, "steps between the state and the first row of its plan; -1 measures it in realtime and is 0 in lockstep",
         minimum=-1, maximum=100,
