@@ -108,6 +108,7 @@ class TrajectoryProblem:
         angular = torch.as_tensor(spec.state.angular)
         self._turn = torch.where(angular, 2.0 * math.pi, 1.0).double()
         self._wrap = angular.double()
+        self.check_time: Callable[[], None] = lambda: None  # called before every step; what it raises ends the work
 
     @torch.inference_mode()
     def open_loop(self, state: Array, actions: Array) -> list[Trajectory]:
@@ -115,6 +116,7 @@ class TrajectoryProblem:
 
         Returns of -inf are those of trajectories that are not finite.
         """
+        self.check_time()
         clipped = torch.clamp(torch.as_tensor(actions, dtype=torch.float64), self._lower, self._upper)
         return self._judged(self._dynamics.rollout(torch.as_tensor(state), clipped), clipped)
 
@@ -130,6 +132,7 @@ class TrajectoryProblem:
         executed = torch.empty_like(wanted)
         states[:, 0] = current = torch.as_tensor(state).expand(count, -1)
         for step in range(horizon):
+            self.check_time()
             error = current - about[step]
             error = error - self._wrap * torch.round(error / self._turn) * self._turn
             action = torch.clamp(wanted[:, step] + error @ feedback[step], self._lower, self._upper)

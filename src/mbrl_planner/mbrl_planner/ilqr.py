@@ -9,6 +9,7 @@ import numpy as np
 from mbrl_core.config import parameter
 from mbrl_core.specs import Array
 from mbrl_planner.backward import Improvement, NotConvex, Regularisation, backward_pass, stage_penalties
+from mbrl_planner.errors import OutOfTime
 from mbrl_planner.expansion import Expansion, Trajectory, TrajectoryProblem
 from mbrl_planner.registry import PLANNERS
 from mbrl_planner.trajectory_planner import TrajectoryConfig, TrajectoryPlanner
@@ -77,11 +78,21 @@ class Ilqr(TrajectoryPlanner):
         self._damping, self._damping_factor = self.config.regularisation, 1.0
 
     def _iterate(self, state: Array, index: int, last: bool) -> None:
-        problem = self.objective.trajectory_problem(self.spec)
+        problem = self._problem()
         if index == 0:
             self._nominal = self._start(problem, state)
+        try:
+            self._improve(problem, state)
+        except OutOfTime:
+            if index > 0 or self.has_answer:
+                raise
+            self._finished = True  # without an earlier plan the best start is an answer
+
+    def _improve(self, problem: TrajectoryProblem, state: Array) -> None:
         if self._expansion is None:
+            problem.check_time()
             self._expansion = problem.expand(self._nominal, self.second_order)
+            problem.check_time()
         improvement = self._improvement(self._expansion)
         if improvement is None:
             self._finished = True

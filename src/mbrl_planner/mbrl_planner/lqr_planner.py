@@ -49,7 +49,7 @@ class Lqr(TrajectoryPlanner):
     config: LqrConfig
 
     def _iterate(self, state: Array, index: int, last: bool) -> None:
-        problem = self.objective.trajectory_problem(self.spec)
+        problem = self._problem()
         if index == 0:
             self._nominal = self._best_start(problem, state, 1, 0.0, 0.0)
         solve = self._stationary if self.config.infinite else self._time_varying

@@ -147,6 +147,8 @@ class Planner(ABC):
     """
 
     kind: ClassVar[str] = ""
+    in_parts: ClassVar[bool] = True
+    """Whether a part of an iteration's candidates can be learned from, else an iteration is done as a whole."""
 
     def __init__(
         self,
@@ -228,7 +230,11 @@ class Planner(ABC):
             with torch.inference_mode():
                 self._begin(passed)
                 iterations = self._time.iterate(
-                    self.config.iterations, partial(self._iterate, state), objective.divisible, warm, self._done
+                    self.config.iterations,
+                    partial(self._iterate, state),
+                    objective.divisible and self.in_parts,
+                    warm,
+                    self._done,
                 )
                 answer = self._answer() if iterations else self._unchanged(passed)
         finally:

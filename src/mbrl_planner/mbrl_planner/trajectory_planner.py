@@ -33,6 +33,15 @@ class TrajectoryPlanner(Planner):
     """
 
     config: TrajectoryConfig
+    in_parts = False
+
+    def _problem(self) -> TrajectoryProblem:
+        """The problem of an iteration, whose rollouts end by OutOfTime when the deadline comes."""
+        problem = self.objective.trajectory_problem(self.spec)
+        if self.objective.divisible:
+            self._check_time()
+            problem.check_time = self._check_time
+        return problem
 
     def reset(self) -> None:
         super().reset()

@@ -57,6 +57,18 @@ class DivisibleObjective(TimedObjective):
     def part_of_batch(self, first: int, begins: bool) -> None:
         self._part = first, begins
 
+    def trajectory_problem(self, spec: RobotSpec) -> TrajectoryProblem:
+        """Each step of a rollout takes its share."""
+        problem = ExactObjective.trajectory_problem(self, spec)
+        exact = problem._dynamics.step
+
+        def step(state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+            self.now += (self.seconds + self.each * len(state)) / self.steps
+            return exact(state, action)
+
+        problem._dynamics.step = step  # type: ignore[method-assign]
+        return problem
+
     def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
         (first, begins), self._part = self._part, (0, True)
         for _ in range(self.steps):
@@ -127,13 +139,19 @@ def test_any_deadline_is_kept_and_the_time_is_used(kind: str, fixed: float, each
                 planner.plan(START, step_key=(0, 0))
             begin = objective.now
             objective.sizes.clear()
-            plan = planner.plan(START, begin + budget, (0, 1))
-            taken = objective.now - begin
+            try:
+                plan = planner.plan(START, begin + budget, (0, 1))
+            except OutOfTime:
+                assert first and not planner.in_parts  # not even a first trajectory
+                continue
+            finally:
+                taken = objective.now - begin
             # One step of one evaluation is where it stops at the latest.
-            grain = (fixed + each * max(objective.sizes, default=0)) / objective.steps
-            assert taken <= budget + min(grain, max(1e-3, 0.05 * budget)), (budget, objective.sizes)
+            grain = (fixed + each * max(objective.sizes, default=100)) / objective.steps
+            # The derivatives of trajectory optimisers come from one call.
+            assert taken <= budget + (min(grain, max(1e-3, 0.05 * budget)) if planner.in_parts else 3.0 * grain)
             assert np.isfinite(plan.actions).all()
-            if plan.iterations < planner.config.iterations:
+            if plan.iterations < planner.config.iterations and planner.in_parts:
                 # What is left would not have been half of another iteration, or is a part too small to pay.
                 whole = fixed + each * 130
                 assert budget - taken <= max(0.55 * whole, 6.0 * fixed + each), (budget, taken, objective.sizes)
@@ -152,7 +170,7 @@ def test_an_evaluation_that_gets_slower_is_stopped(kind: str) -> None:
         assert np.isfinite(plan.actions).all()
     objective.each /= 30.0
     done = [planner.plan(START, objective.now + 10.0, (0, 30 + index)).iterations for index in range(100)]
-    assert done[-1] == 5
+    assert done[-1] == 5 or not planner.in_parts  # trajectory optimisers end when nothing is left to improve
 
 
 @pytest.mark.parametrize("kind", KINDS)
