@@ -137,7 +137,7 @@ def judge(run: Run, count: int) -> list[dict[str, float]]:
     inputs = read_inputs(judged, threads=len(os.sched_getaffinity(0)))
     rows = []
     for metrics, (episode, realised) in zip(judged.metrics, inputs.episodes, strict=True):
-        oracle = planned_return(inputs.robot, episode, unhurried_settings(inputs.settings), inputs.truth)
+        oracle = planned_return(inputs.robot, episode, unhurried_settings(inputs.horizon), inputs.truth)
         # Streams of random actions that no trial of the run has.
         numbers = range(1_000_000, 1_000_000 + RANDOM_EPISODES)
         others = [dataclasses.replace(episode, number=number) for number in numbers]
