@@ -49,14 +49,14 @@ def stage_penalties(expansion: Expansion, convex: bool) -> tuple[Array, Array]:
 
     l(x, u, y) with y = f(x, u) gives l_z + f_z' l_y and l_zz + l_zy f_z + f_z' l_yz + f_z' l_yy f_z, z = (x, u), less
     the part with second derivatives of f, which goes with the value of the next state. With `convex` negative
-    eigenvalues of the curvature become zero.
+    eigenvalues of the curvature become zero. What is not finite in the expansion is not finite in the result.
     """
     jacobian = np.concatenate([expansion.by_state, expansion.by_action], axis=2)
     both = jacobian.shape[-1]
     chain = np.concatenate([np.broadcast_to(np.eye(both), (len(jacobian), both, both)), jacobian], axis=1)
     slope = (np.swapaxes(chain, 1, 2) @ expansion.slope[..., None])[..., 0]
     curvature = np.swapaxes(chain, 1, 2) @ expansion.curvature @ chain
-    if convex:
+    if convex and np.isfinite(curvature).all():
         values, vectors = np.linalg.eigh(curvature)
         if values.min() < 0.0:
             curvature = (vectors * np.maximum(values, 0.0)[:, None]) @ np.swapaxes(vectors, 1, 2)

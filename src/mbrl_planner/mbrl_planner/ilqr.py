@@ -77,6 +77,11 @@ class Ilqr(TrajectoryPlanner):
         super().reset()
         self._damping, self._damping_factor = self.config.regularisation, 1.0
 
+    def _begin(self, passed: int) -> None:
+        super()._begin(passed)
+        if self._damping > self.config.most_regularisation:  # the last plan gave up, this one starts afresh
+            self._damping, self._damping_factor = self.config.regularisation, 1.0
+
     def _iterate(self, state: Array, index: int, last: bool) -> None:
         problem = self._problem()
         if index == 0:
@@ -102,7 +107,8 @@ class Ilqr(TrajectoryPlanner):
         better = self._line_search(problem, state, improvement)
         self._gains = improvement.gains  # about either trajectory: a plan that cannot be improved needs them, too
         if better is None:
-            self._raise_damping()
+            if not self._finished:  # at an optimum nothing is wrong with the step
+                self._raise_damping()
             return
         self._lower_damping()
         self._nominal, self._expansion = better, None

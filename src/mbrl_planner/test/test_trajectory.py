@@ -222,6 +222,23 @@ def test_without_time_the_last_plan_goes_on_with_its_feedback(kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["ilqr", "ddp"])
+def test_a_long_rest_at_the_optimum_does_not_make_a_planner_slow(kind: str) -> None:
+    planner, start = planner_of(kind, spec_of(2, 1, 3.0), double_integrator()), np.array([1.0, 0.0])
+    fresh = planner.plan(start).predicted_return
+    for step in range(60):
+        planner.plan(np.zeros(2), step_key=(1, step))
+    assert planner.plan(start, step_key=(1, 60)).predicted_return == pytest.approx(fresh, rel=1e-4)
+
+
+def test_derivatives_that_are_not_finite_leave_the_best_start() -> None:
+    def reward(state: torch.Tensor, action: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+        return -torch.sqrt(following[..., 0].square())  # the slope at zero is 0 / 0
+
+    plan = planner_of("ilqr", spec_of(2, 1, 1.0), ExactObjective(lambda state, action: state, reward)).plan(np.zeros(2))
+    assert np.isfinite(plan.actions).all() and plan.predicted_return == 0.0
+
+
+@pytest.mark.parametrize("kind", ["ilqr", "ddp"])
 def test_the_executor_closes_the_loop_between_plans(kind: str) -> None:
     """One plan for an upright pole on a cart, pushed at every step: its gains keep the pole up."""
     robot, task = robot_and_task("cartpole")
