@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What plans lose when the model's products are rounded: made in bfloat16, judged in float32 with common noise."""
+"""What plans lose when the model's products are rounded, judged in float32 with common noise, in two ways.
+
+The choice of the best among the same candidates; and a whole plan, of which every iteration was rounded. The optimiser
+being chaotic, two whole plans differ by chance as well, to either side: there, the mean difference counts.
+"""
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
@@ -65,11 +69,27 @@ def learn(seed: int, trials: int) -> Learned:
     return Learned(run.robot.spec, task, run.learner.published, large, done[-1].state)
 
 
-def objective_of(
-    learned: Learned, model: DynamicsModel, particles: int, propagation: str, precision: str
-) -> ModelObjective:
-    """Of the cart-pole's task."""
-    return ModelObjective(model, learned.task, particles, propagation, precision=precision)
+class Recording(ModelObjective):
+    """Keeps the candidates of the newest plan and their returns, to be looked at in another precision."""
+
+    def start(self, seed: int) -> None:
+        super().start(seed)
+        self.seed = seed
+        self.calls: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
+        returns = super().__call__(state, actions)
+        self.calls.append((actions.clone(), returns))
+        return returns
+
+    def chosen_by(self, other: ModelObjective, state: Array) -> dict[str, float]:
+        """Returns, here, of the last iteration's best candidate and of the one that `other` takes for the best."""
+        other.start(self.seed)
+        with torch.inference_mode():
+            # All of them, so that the last one meets the same noise.
+            theirs = [other(state, actions) for actions, _ in self.calls][-1]
+        returns = self.calls[-1][1]
+        return {"chosen_float32": float(returns.max()), "chosen_bfloat16": float(returns[theirs.argmax()])}
 
 
 def pairs(
@@ -78,21 +98,20 @@ def pairs(
     """Plans in both precisions from states of the last trial, with the same random numbers; with `warm` each goes on
     from the plan that float32 made for the step before."""
     particles, propagation = mapping["particles"], mapping["propagation"]
-    objectives = {
-        precision: objective_of(learned, model, particles, propagation, precision)
-        for precision in ("float32", "bfloat16")
-    }
-    planner = make_planner(mapping, learned.spec, objectives["float32"], seed)
+    exact = Recording(model, learned.task, particles, propagation)
+    rounded = ModelObjective(model, learned.task, particles, propagation, precision="bfloat16")
+    planner = make_planner(mapping, learned.spec, exact, seed)
     for step in steps:
         if not warm:
             planner.reset()
         twin = _twin_of(planner)
-        twin.objective = objectives["bfloat16"]
+        twin.objective = rounded
         plans = {
             precision: made.plan(learned.states[step], None, (1, int(step)))
             for precision, made in (("float32", planner), ("bfloat16", twin))
         }
-        yield judged(learned, model, propagation, plans, learned.states[step], int(step))
+        row = judged(learned, model, propagation, plans, learned.states[step], int(step))
+        yield {**row, **exact.chosen_by(rounded, learned.states[step])}
 
 
 def _twin_of(planner: Planner) -> Planner:
@@ -119,7 +138,7 @@ def judged(
     learned: Learned, model: DynamicsModel, propagation: str, plans: Mapping[str, Any], state: Array, index: int
 ) -> dict[str, Any]:
     """Expected returns of plans from `state` in float32, all with the same noise."""
-    objective = objective_of(learned, model, JUDGING_PARTICLES, propagation, "float32")
+    objective = ModelObjective(model, learned.task, JUDGING_PARTICLES, propagation)
     objective.start(index)
     names = list(plans)
     actions = torch.as_tensor(np.stack([plans[name].actions for name in names]), dtype=torch.float32)
@@ -128,10 +147,13 @@ def judged(
     return {"state": index, **{f"return_{name}": float(returns[at]) for at, name in enumerate(names)}}
 
 
-def percent_lost(rows: list[dict[str, Any]], resamples: int = 10_000) -> tuple[float, float]:
-    """Mean return that bfloat16 loses, in percent of float32's, and its one-sided 95 % bound by bootstrap."""
-    full = np.array([row["return_float32"] for row in rows])
-    lost = full - np.array([row["return_bfloat16"] for row in rows])
+def percent_lost(rows: list[dict[str, Any]], column: str, resamples: int = 10_000) -> tuple[float, float]:
+    """What bfloat16 loses of columns `return` or `chosen`, in percent of float32's mean, and its 95 % bound.
+
+    The bound is one-sided, by bootstrap over plans.
+    """
+    full = np.array([row[f"{column}_float32"] for row in rows])
+    lost = full - np.array([row[f"{column}_bfloat16"] for row in rows])
     random = np.random.default_rng(0)
     drawn = random.integers(0, len(rows), (resamples, len(rows)))
     shares = 100.0 * lost[drawn].mean(axis=1) / np.abs(full[drawn].mean(axis=1))
