@@ -25,7 +25,7 @@ from mbrl_planner.objective import ModelObjective
 from mbrl_planner.registry import configure_planner, make_planner
 from mbrl_robot.simulation import MujocoSimulation
 
-# Returns of twice this budget differ by less than 1 % (benchmarks/ledger.py --converged measures it).
+# Ten times the default population, twice its iterations; benchmarks/ledger.py --converged measures what doubling adds.
 UNHURRIED = {
     "kind": "icem",
     "population_size": 600,
