@@ -150,8 +150,8 @@ def oracle_trial(robot: str, task: Task, steps: int, episode: int, seed: int) ->
     values = {
         **preset("planner", "icem", "planner"),
         **tuning(robot, "planner").get("planner", {}),
-        "population_size": 300,
-        "iterations": 5,
+        "population_size": 200,
+        "iterations": 4,
     }
     controller = PredictiveController(make_planner(values, machine.spec, TrueObjective(machine, task), seed))
     return run_trial(

@@ -79,11 +79,12 @@ def task_of(seed: int, trial: int) -> Task:
 
 
 def execute(job: Job) -> list[dict[str, Any]]:
-    """All learned trials of a job, a row each, and the random trial before them."""
+    """A row for each learned trial of a job, after one for the random trial where it is learned from."""
     torch.set_num_threads(1)
     run = LearningRun(ROBOT, job.seed, {**PLANNER, **ARMS[job.arm]}) if job.arm in ARMS else None
     rows = []
-    for number in range(job.trials + 1):
+    # The first trial is there to be learned from.
+    for number in range(0 if run is not None else 1, job.trials + 1):
         task = task_of(job.seed, number)
         if run is not None:
             trial = run.trial(task, STEPS)
@@ -142,7 +143,7 @@ def main() -> int:
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
         for found in pool.imap(execute, jobs):
             rows += found
-            learned = found[1:]
+            learned = [row for row in found if row["learned"]]
             print(
                 f"seed {learned[0]['seed']} {learned[0]['arm']}: return {sum(row['return'] for row in learned):.1f},"
                 f" violations {sum(row['violations'] for row in learned)}",
