@@ -119,17 +119,21 @@ def run_episode(job: Job) -> dict[str, Any]:
     return _row(job, total, twin.calls, seconds, successes)
 
 
+def preset_of(kind: str) -> dict[str, Any]:
+    """The preset of a planner, of another project's what it starts from here."""
+    return PRESETS[kind] if kind in BASELINES else load_preset(CONFIG / "planner" / f"{kind}.yaml", "planner")
+
+
 def build(job: Job, twin: CountedTwin, task: Task) -> Any:
     """The planner of a job, with the population that its budget allows."""
     spec = robot_of(job.robot).spec
     sequences = job.budget // (job.training + 1) // job.horizon
-    if job.kind in BASELINES:
-        values = {**PRESETS[job.kind], **job.parameters, "horizon": job.horizon}
-        return BaselinePlanner(job.kind, population(job.kind, values, sequences), spec, twin.step, task, job.seed)
-    values = {**load_preset(CONFIG / "planner" / f"{job.kind}.yaml", "planner"), **job.parameters}
     if job.kind == "poplin_a_init":
         sequences -= 1  # the policy's own rollout
-    values = population(job.kind, {**values, "horizon": job.horizon}, sequences)
+    values = {**preset_of(job.kind), **job.parameters, "horizon": job.horizon}
+    values = population(job.kind, values, sequences)
+    if job.kind in BASELINES:
+        return BaselinePlanner(job.kind, values, spec, twin.step, task, job.seed)
     return make_planner(values, spec, TwinObjective(twin, task), job.seed)
 
 

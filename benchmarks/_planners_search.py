@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _episodes import Job, Workers
+from _episodes import Job, Workers, preset_of
 
 RESULT = Path(__file__).parent / "results" / "planners_tuning.csv"
 CONFIGURATIONS, FINALISTS = 12, 3
@@ -25,7 +25,6 @@ SECOND = ((102, 600), (103, 1200), (104, 3000), (105, 6000))
 HORIZON = {"cartpole": 25, "acrobot": 25, "reacher": 12}  # steps; the same for every planner
 STEPS = {"cartpole": 200, "acrobot": 200, "reacher": 50}  # an episode
 
-PRESET_STD = 0.5  # of MPPI
 NOISE_STD = (0.15, 0.25, 0.5, 1.0)
 CEM = {
     "initial_std": (0.25, 0.5, 1.0),
@@ -41,7 +40,8 @@ SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
         "initial_std": (0.25, 0.5, 1.0),
         "elite_share": (0.1, 10 / 60, 0.25),
         "noise_exponent": (1.0, 2.0, 3.0),
-        "carried_std": (0.0, 1.5, 2.0, 3.0),
+        "carried_std": (0.0, 2.0, 3.0),
+        "momentum": (0.1, 0.3),
         "iterations": (2, 3, 4),
     },
     "mppi": {
@@ -84,12 +84,20 @@ def draws(planner: str) -> list[dict[str, Any]]:
     """CONFIGURATIONS different points of a planner's space, the first of them that of its preset."""
     space = SPACES[planner]
     random = np.random.default_rng(0)
-    points: list[dict[str, Any]] = [{"training": 1} if "training" in space else {}]
+    points = [{name: preset_value(planner, name) for name in space}]
     while len(points) < CONFIGURATIONS:
         point = {name: choices[random.integers(len(choices))] for name, choices in space.items()}
         if point not in points:
             points.append(point)
     return points
+
+
+def preset_value(planner: str, name: str) -> Any:
+    """What the preset says of a parameter of a space."""
+    values = {"training": 1, **preset_of(planner)}
+    return (
+        values["elites"] / values["population_size"] if name == "elite_share" and name not in values else values[name]
+    )
 
 
 def job(robot: str, planner: str, budget: int, seed: int, point: dict[str, Any]) -> Job:
@@ -129,7 +137,7 @@ def tune(workers: Workers, robots: Sequence[str], planners: Sequence[str]) -> No
     """Searches and writes RESULT; rows of other robots and planners stay."""
     for robot in robots:
         for planner in planners:
-            fixed = {"noise_std": tuned(robot, "mppi").get("noise_std", PRESET_STD)} if planner == "pddm" else {}
+            fixed = {"noise_std": tuned(robot, "mppi")["noise_std"]} if planner == "pddm" else {}
             found = search(workers, robot, planner, fixed)
             kept = [row for row in _rows() if (row["robot"], row["planner"]) != (robot, planner)]
             with open(RESULT, "w", newline="", encoding="utf-8") as stream:

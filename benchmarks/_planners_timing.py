@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from _episodes import BASELINES, CONFIG, population, robot_of, task_of
-from _planners_baselines import PRESETS, BaselinePlanner
+from _episodes import BASELINES, population, preset_of, robot_of, task_of
+from _planners_baselines import BaselinePlanner
 
-from mbrl_core.config import load_preset
 from mbrl_core.specs import Array
 from mbrl_core.tasks import Task
 from mbrl_planner.planner import Objective
@@ -80,10 +79,8 @@ def time_per_call(budgets: list[int]) -> list[dict[str, Any]]:
 
 def _planner(kind: str, budget: int) -> tuple[Any, CheapDynamics]:
     dynamics, spec, task = CheapDynamics(), robot_of(ROBOT).spec, task_of(ROBOT, 0)
-    changes = {"horizon": HORIZON, "iterations": ITERATIONS}
+    values = {**preset_of(kind), "horizon": HORIZON, "iterations": ITERATIONS}
+    values = population(kind, values, budget // HORIZON)
     if kind in BASELINES:
-        values = population(kind, {**PRESETS[kind], **changes}, budget // HORIZON)
         return BaselinePlanner(kind, values, spec, dynamics.step, task, 0), dynamics
-    preset = load_preset(CONFIG / "planner" / f"{kind}.yaml", "planner")
-    values = population(kind, {**preset, **changes}, budget // HORIZON)
     return make_planner(values, spec, StepwiseObjective(dynamics, task), 0), dynamics

@@ -101,7 +101,7 @@ class Twin:
             raise TwinError(f"robot {robot.spec.name!r}: differs from MuJoCo by {self.largest_error:.1e} of the range")
 
     def rollout(self, start: Array, actions: NDArray[np.float32]) -> Array:
-        """States [N, H + 1, state_size] under `actions` [N, H, action_size] from `start` [state_size], or one each."""
+        """States [N, H + 1, state_size] of `actions` [N, H, action_size] from `start` [state_size] or one for each."""
         count, horizon, size = actions.shape
         actions = np.ascontiguousarray(actions, dtype=np.float32)
         states = np.empty((count, horizon + 1, 4))
