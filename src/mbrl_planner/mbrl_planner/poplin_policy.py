@@ -19,7 +19,8 @@ class PolicyNetwork:
     """A deterministic policy within the action limits, whose weights may differ from candidate to candidate.
 
     It starts neutral: the last layer is zero, so that the action is the centre of the limits in every state.
-    `layers` 0 is a linear policy; both kinds are squashed into the limits by tanh.
+    `layers` 0 is a linear policy; both kinds are squashed into the limits by tanh. The network is small: it stays on
+    the processor, and so do its answers, whatever device rolls it out.
     """
 
     def __init__(self, layers: int, units: int, spec: RobotSpec, seed: int) -> None:
@@ -45,7 +46,7 @@ class PolicyNetwork:
 
     def act(self, states: Tensor) -> Tensor:
         """Actions [..., action_size] in states [..., state_size]."""
-        return self.module.mode(states)
+        return self.module.mode(states.cpu())
 
     def perturbed(self, changes: Tensor) -> BatchPolicy:
         """Policies whose weights differ by changes [N, K, D], K at least the steps of the rollout, or 1 for all steps.
@@ -64,7 +65,7 @@ class PolicyNetwork:
         ]
 
         def act(states: Tensor, step: int) -> Tensor:
-            values, own = self.module.observe(states), min(step, steps - 1)
+            values, own = self.module.observe(states.cpu()), min(step, steps - 1)
             for matrix, bias in layers[:-1]:
                 values = torch.baddbmm(bias[:, own], values, matrix[:, own]).tanh_()
             matrix, bias = layers[-1]
