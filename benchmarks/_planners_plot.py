@@ -17,7 +17,7 @@ def draw(rows: Sequence[dict[str, Any]], budgets: Sequence[int]) -> Path:
     """Draws results/planners.png: mean over seeds with its standard error. Returns the path."""
     robots = list(dict.fromkeys(row["robot"] for row in rows))
     planners = list(dict.fromkeys(row["planner"] for row in rows))
-    figure, panels = plt.subplots(1, len(robots), figsize=(4.6 * len(robots), 4.2), squeeze=False)
+    figure, panels = plt.subplots(1, len(robots), figsize=(4.6 * len(robots), 4.2), squeeze=False, layout="constrained")
     colours = dict(zip(planners, plt.get_cmap("tab20").colors, strict=False))
     for panel, robot in zip(panels[0], robots, strict=True):
         lowest = []
@@ -45,7 +45,6 @@ def draw(rows: Sequence[dict[str, Any]], budgets: Sequence[int]) -> Path:
     panels[0][0].set_ylabel("score S (0 random, 1 unhurried planner)")
     handles, labels = max((panel.get_legend_handles_labels() for panel in panels[0]), key=lambda both: len(both[1]))
     figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
-    figure.subplots_adjust(bottom=0.27, wspace=0.2, left=0.06, right=0.99, top=0.92)
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / "planners.png"
     figure.savefig(path, dpi=110)
