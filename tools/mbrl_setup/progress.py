@@ -99,8 +99,14 @@ class Progress:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a command with all that it has started: it must be gone before the lock is."""
-    for number, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, None)):
-        with contextlib.suppress(ProcessLookupError):
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + 2.0
+        try:
             os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
+            while time.monotonic() < deadline:
+                process.poll()  # else the command itself stays in its group as a zombie
+                os.killpg(process.pid, 0)
+                time.sleep(0.01)
+        except ProcessLookupError:
+            break
+    process.wait()
