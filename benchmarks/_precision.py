@@ -2,7 +2,8 @@
 """What plans lose when the model's products are rounded, judged in float32 with common noise, in two ways.
 
 The choice of the best among the same candidates; and a whole plan, of which every iteration was rounded. The optimiser
-being chaotic, two whole plans differ by chance as well, to either side: there, the mean difference counts.
+being chaotic, two whole plans differ by chance as well, to either side and sometimes by a swing the other way round:
+there the question is only whether a loss shows above chance.
 """
 
 import copy
@@ -147,14 +148,15 @@ def judged(
     return {"state": index, **{f"return_{name}": float(returns[at]) for at, name in enumerate(names)}}
 
 
-def percent_lost(rows: list[dict[str, Any]], column: str, resamples: int = 10_000) -> tuple[float, float]:
-    """What bfloat16 loses of columns `return` or `chosen`, in percent of float32's mean, and its 95 % bound.
+def percent_lost(rows: list[dict[str, Any]], column: str, resamples: int = 10_000) -> tuple[float, float, float]:
+    """What bfloat16 loses of columns `return` or `chosen`, in percent of float32's mean; lower and upper 95 % bounds.
 
-    The bound is one-sided, by bootstrap over plans.
+    The bounds are one-sided each, by bootstrap over plans.
     """
     full = np.array([row[f"{column}_float32"] for row in rows])
     lost = full - np.array([row[f"{column}_bfloat16"] for row in rows])
     random = np.random.default_rng(0)
     drawn = random.integers(0, len(rows), (resamples, len(rows)))
     shares = 100.0 * lost[drawn].mean(axis=1) / np.abs(full[drawn].mean(axis=1))
-    return float(100.0 * lost.mean() / abs(full.mean())), float(np.percentile(shares, 95.0))
+    lower, upper = np.percentile(shares, (5.0, 95.0))
+    return float(100.0 * lost.mean() / abs(full.mean())), float(lower), float(upper)

@@ -176,14 +176,14 @@ def loss_bars(models: int, states: int, first_seed: int, rows: list[dict[str, An
             rows += [{"problem": f"loss_{problem}", **row} for row in new]
     bars = []
     for problem, found in gathered.items():
-        chosen, chosen_bound = percent_lost(found, "chosen")
-        lost, lost_bound = percent_lost(found, "return")
+        chosen, _, chosen_most = percent_lost(found, "chosen")
+        lost, least, most = percent_lost(found, "return")
         print(
-            f"{problem}, {len(found)} plans: the choice in bfloat16 loses {chosen:+.4f} % (95 % bound"
-            f" {chosen_bound:+.4f} %), a whole plan {lost:+.3f} % (95 % bound {lost_bound:+.3f} %)"
+            f"{problem}, {len(found)} plans: the choice in bfloat16 loses {chosen:+.4f} % of return, at most"
+            f" {chosen_most:+.4f} %; a whole plan {lost:+.3f} %, by chance {least:+.3f} to {most:+.3f} %"
         )
-        bars.append(bar(f"percent_lost_by_choice_in_bfloat16_{problem}", chosen_bound, at_most=0.1))
-        bars.append(bar(f"mean_percent_lost_by_plan_in_bfloat16_{problem}", lost, at_most=0.1))
+        bars.append(bar(f"percent_lost_by_choice_in_bfloat16_{problem}", chosen_most, at_most=0.1))
+        bars.append(bar(f"percent_lost_by_plan_in_bfloat16_beyond_chance_{problem}", least, at_most=0.1))
     return bars
 
 

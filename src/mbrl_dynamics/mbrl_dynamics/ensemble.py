@@ -34,6 +34,8 @@ from mbrl_dynamics.model import (
 from mbrl_dynamics.propagation import Draws
 from mbrl_dynamics.registry import DYNAMICS
 
+KEPT_STEPPERS = 16  # a deadline cuts batches into parts of many sizes
+
 
 @dataclass(frozen=True)
 class EnsembleConfig:
@@ -209,6 +211,8 @@ class Ensemble(DynamicsModel):
 
     def stepper(self, rows: int) -> EnsembleStepper:
         if rows not in self._steppers:
+            if len(self._steppers) >= KEPT_STEPPERS:
+                self._steppers.pop(next(iter(self._steppers)))
             # Its buffers are written to again by callers in and outside of inference mode.
             with torch.inference_mode(False):
                 self._steppers[rows] = EnsembleStepper(self.encoder, self.normalisation, self.weights, rows)

@@ -147,6 +147,17 @@ def test_a_fit_reaches_steppers_made_afterwards():
     assert not torch.equal(rollout(model, state, actions, 5, "mean", torch.Generator()).states, first)
 
 
+@torch.no_grad()
+def test_batches_of_all_sizes_do_not_fill_the_memory():
+    model = make_model("ensemble", QUICK["ensemble"], SPEC, 0)
+    first = model.stepper(1)
+    assert model.stepper(1) is first
+    for rows in range(2, 100):
+        model.stepper(rows)
+    assert len(model._steppers) < 20
+    assert model.stepper(1) is not first and model.stepper(99) is model.stepper(99)
+
+
 def test_tsinf_keeps_members_and_ts1_balances_them():
     model = KnownMember(members=3, deviation=0.0)
     actions = torch.zeros(2, 40, 1)
