@@ -62,7 +62,7 @@ def make_planner(kind: str, population: int, robot: Robot, model: DynamicsModel)
     _, config = configure_planner({**preset, "iterations": NEVER_DONE})
     task_preset = load_preset(ROOT / "config" / "tasks" / f"{robot.task}.yaml", "task")
     task = make_task(task_preset["kind"], tuple(task_preset["goal"]))
-    objective = ModelObjective(model, task, config.particles, config.propagation)
+    objective = ModelObjective(model, task, config.particles, config.propagation, config, config.precision)
     return build_planner(kind, config, robot.spec, objective, 0)
 
 

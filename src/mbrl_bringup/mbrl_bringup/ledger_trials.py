@@ -66,7 +66,9 @@ def planned_return(
 ) -> float:
     """Return of an offline episode in MuJoCo under a planner of `settings` (a `planner` group) through `model`."""
     _, config = configure_planner(settings)
-    objective = ModelObjective(model, episode.task, config.particles, config.propagation)
+    objective = ModelObjective(
+        model, episode.task, config.particles, config.propagation, config, config.precision, config.device
+    )
     controller = PredictiveController(make_planner(settings, robot.spec, objective, episode.seed), replan)
 
     def answer(time_step: TimeStep) -> Plan:

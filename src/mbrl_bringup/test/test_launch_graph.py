@@ -92,7 +92,8 @@ def _launch_to_its_end(root: Path, *arguments: str) -> "subprocess.CompletedProc
 def test_an_unknown_robot_ends_the_launch_and_is_named(tmp_path: Path) -> None:
     result = _launch_to_its_end(tmp_path, "robot:=cartpool")
     assert result.returncode == 1
-    assert "cartpool.yaml; in its folder: acrobot.yaml, cartpole.yaml, pendulum.yaml, reacher.yaml" in result.stderr
+    names = "acrobot.yaml, cartpole.yaml, cartpole_50hz.yaml, pendulum.yaml, reacher.yaml"
+    assert f"cartpool.yaml; in its folder: {names}" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
 
 

@@ -34,7 +34,7 @@ from mbrl_ros import qos
 from mbrl_ros.conversions import task_to_message
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
-PERIOD_FACTOR = 4  # of the robot's own period: what is tested is the graph, not how fast the machine is
+PERIOD_FACTOR = 8  # of the robot's own period: what is tested is the graph, not how fast the machine is
 BEFORE, AFTER = 10, 10  # steps of each planner at least
 SMALL = ("planner.horizon:=6", "planner.population_size:=24", "planner.iterations:=2")
 
@@ -144,7 +144,8 @@ def test_a_planner_of_another_kind_takes_over_without_a_lost_step(graph: Graph, 
     robot_file = slow_robot(tmp_path)
     robot = load_robot(robot_file)
     graph.start("mujoco", "mbrl_robot", "mujoco_node", "-p", f"robot_file:={robot_file}")
-    graph.start("robot", "mbrl_robot", "robot_node", "-p", f"robot_file:={robot_file}")
+    patient = ("-p", "joint_states_timeout:=2.0")
+    graph.start("robot", "mbrl_robot", "robot_node", "-p", f"robot_file:={robot_file}", *patient)
     planner(graph, "planner", "icem")
     tasks = graph.node.create_publisher(Task, "task", qos.LATCHED)
     tasks.publish(task_to_message(make_task("pendulum_upright"), robot.spec.interface_hash, Time()))

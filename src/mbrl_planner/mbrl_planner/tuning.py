@@ -139,7 +139,9 @@ class Stopwatch:
 
     def __call__(self, config: PlannerConfig) -> float:
         """Seconds of a plan, the QUANTILE of `plans`, each warm-started from the one before."""
-        objective = ModelObjective(self.model, self._task, config.particles, config.propagation, config)
+        objective = ModelObjective(
+            self.model, self._task, config.particles, config.propagation, config, config.precision, config.device
+        )
         planner = build_planner(self._kind, config, self.model.spec, objective, 0)
         state = np.zeros(self.model.spec.state.size)
         durations = []
