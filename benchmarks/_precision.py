@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What plans lose when the model's products are rounded, judged in float32 with common noise, in two ways.
 
-The choice of the best among the same candidates; and a whole plan, of which every iteration was rounded. The optimiser
-being chaotic, two whole plans differ by chance as well, to either side and sometimes by a swing the other way round:
-there the question is only whether a loss shows above chance.
+What the last iteration makes of the same candidates (CEM the mean of its elites, iCEM the best one); and a whole plan,
+of which every iteration was rounded. The optimiser being chaotic, two whole plans differ by chance as well, to either
+side and sometimes by a swing the other way round: there the question is only whether a loss shows above chance.
 """
 
 import copy
@@ -83,14 +83,15 @@ class Recording(ModelObjective):
         self.calls.append((actions.clone(), returns))
         return returns
 
-    def chosen_by(self, other: ModelObjective, state: Array) -> dict[str, float]:
-        """Returns, here, of the last iteration's best candidate and of the one that `other` takes for the best."""
+    def choices(self, other: ModelObjective, state: Array, elites: int) -> dict[str, Array]:
+        """Mean of the last iteration's `elites` best candidates, [H, action_size], as this and `other` see them."""
         other.start(self.seed)
         with torch.inference_mode():
-            # All of them, so that the last one meets the same noise.
-            theirs = [other(state, actions) for actions, _ in self.calls][-1]
-        returns = self.calls[-1][1]
-        return {"chosen_float32": float(returns.max()), "chosen_bfloat16": float(returns[theirs.argmax()])}
+            # All iterations, so that the last one meets the same noise.
+            rounded = [other(state, actions) for actions, _ in self.calls][-1]
+        actions, exact = self.calls[-1]
+        best = {"float32": exact.topk(elites).indices, "bfloat16": rounded.topk(elites).indices}
+        return {name: actions[indices].mean(dim=0).numpy() for name, indices in best.items()}
 
 
 def pairs(
@@ -111,8 +112,11 @@ def pairs(
             precision: made.plan(learned.states[step], None, (1, int(step)))
             for precision, made in (("float32", planner), ("bfloat16", twin))
         }
-        row = judged(learned, model, propagation, plans, learned.states[step], int(step))
-        yield {**row, **exact.chosen_by(rounded, learned.states[step])}
+        state, elites = learned.states[step], mapping["elites"] if planner.kind == "cem" else 1
+        sequences = {f"return_{precision}": plan.actions for precision, plan in plans.items()}
+        choices = exact.choices(rounded, state, elites)
+        sequences |= {f"chosen_{precision}": actions for precision, actions in choices.items()}
+        yield judged(learned, model, propagation, sequences, state, int(step))
 
 
 def _twin_of(planner: Planner) -> Planner:
@@ -136,16 +140,15 @@ def preset_sized(learned: Learned, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def judged(
-    learned: Learned, model: DynamicsModel, propagation: str, plans: Mapping[str, Any], state: Array, index: int
+    learned: Learned, model: DynamicsModel, propagation: str, sequences: Mapping[str, Array], state: Array, step: int
 ) -> dict[str, Any]:
-    """Expected returns of plans from `state` in float32, all with the same noise."""
+    """Expected returns of action sequences from `state` in float32, all with the same noise."""
     objective = ModelObjective(model, learned.task, JUDGING_PARTICLES, propagation)
-    objective.start(index)
-    names = list(plans)
-    actions = torch.as_tensor(np.stack([plans[name].actions for name in names]), dtype=torch.float32)
+    objective.start(step)
+    actions = torch.as_tensor(np.stack(list(sequences.values())), dtype=torch.float32)
     with torch.inference_mode():
         returns = objective(state, actions)
-    return {"state": index, **{f"return_{name}": float(returns[at]) for at, name in enumerate(names)}}
+    return {"step": step, **dict(zip(sequences, returns.tolist(), strict=True))}
 
 
 def percent_lost(rows: list[dict[str, Any]], column: str, resamples: int = 10_000) -> tuple[float, float, float]:
