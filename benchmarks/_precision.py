@@ -3,7 +3,7 @@
 
 What the last iteration makes of the same candidates (CEM the mean of its elites, iCEM the best one); and a whole plan,
 of which every iteration was rounded. The optimiser being chaotic, two whole plans differ by chance as well, to either
-side and sometimes by a swing the other way round: there the question is only whether a loss shows above chance.
+side and sometimes by a swing the other way round: that is reported with its interval, and no criterion.
 """
 
 import copy

@@ -183,7 +183,6 @@ def loss_bars(models: int, states: int, first_seed: int, rows: list[dict[str, An
             f" {chosen_most:+.4f} %; a whole plan {lost:+.3f} %, by chance {least:+.3f} to {most:+.3f} %"
         )
         bars.append(bar(f"percent_lost_by_choice_in_bfloat16_{problem}", chosen_most, at_most=0.1))
-        bars.append(bar(f"percent_lost_by_plan_in_bfloat16_beyond_chance_{problem}", least, at_most=0.1))
     return bars
 
 
