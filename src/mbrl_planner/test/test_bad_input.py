@@ -206,7 +206,7 @@ def test_every_kind_outlives_what_it_cannot_plan_with(make_graph: MakeGraph, kin
 
 
 def test_no_time_for_a_first_candidate_is_counted(make_graph: MakeGraph) -> None:
-    graph = make_graph("mode:=realtime", "planner.horizon:=400", "deadline_fraction:=0.01", "delay_steps:=0")
+    graph = make_graph("mode:=realtime", "planner.horizon:=2000", "deadline_fraction:=0.01", "delay_steps:=0")
     ready(graph)
     graph.step(1)  # not FIRST, for which there is always half a period
     graph.until(lambda: graph.refused("out_of_time") == 1)
