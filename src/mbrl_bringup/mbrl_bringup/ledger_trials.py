@@ -34,6 +34,8 @@ UNHURRIED = {
     "particles": 1,
     "propagation": "mean",
 }
+# Without the spread over members, of which the truth has none.
+COLLISION_SETTINGS = ("collision_weight", "collision_width", "collision_least_speed")
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,11 @@ def _return(robot: Robot, episode: Episode, controller: Callable[[TimeStep], Pla
     return trial.total_return
 
 
-def unhurried_settings(horizon: int) -> dict[str, Any]:
-    """The unhurried planner that looks as many steps ahead."""
-    return {**UNHURRIED, "horizon": horizon}
+def unhurried_settings(horizon: int, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The unhurried planner that looks as many steps ahead, and pays for collisions as a planner of `settings` does."""
+    given = settings or {}
+    collisions = {name: given[name] for name in COLLISION_SETTINGS if name in given}
+    return {**UNHURRIED, **collisions, "horizon": horizon}
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,13 @@ def read_inputs(run: Run, threads: int = 1) -> LedgerInputs:
 def _episode(run: Run, row: Mapping[str, Any]) -> Episode:
     information = run.information
     goal = tuple(float(value) for value in row["goal"].split())
-    task = make_task(information["task"], goal, information["task_parameters"], information["task_weights"])
+    task = make_task(
+        information["task"],
+        goal,
+        information["task_parameters"],
+        information["task_weights"],
+        obstacles=tuple(information["obstacles"]),
+    )
     return Episode(information["seed"], row["episode"], run.states(row["trial"])[0], row["steps"], task)
 
 
@@ -167,7 +177,7 @@ def make_ledger(inputs: LedgerInputs, note: Callable[[str], object] = print) -> 
         row = {
             "seed": episode.seed,
             "episode": episode.number,
-            "unhurried": planned_return(robot, episode, unhurried_settings(inputs.horizon), inputs.truth),
+            "unhurried": planned_return(robot, episode, unhurried_settings(inputs.horizon, settings), inputs.truth),
             "budget": planned_return(robot, episode, settings, inputs.truth, inputs.replan),
             "model": planned_return(robot, episode, settings, inputs.learned, inputs.replan),
             "real": realised,

@@ -162,7 +162,9 @@ def test_a_planner_of_another_kind_takes_over_without_a_lost_step(graph: Graph, 
     graph.wait(lambda: graph.latest("planner_b") >= 0, "a plan of the second planner, unselected")
     assert graph.time_steps[-1].controller == "planner"
     command = [sys.executable, "-c", "import sys; from mbrl_bringup.cli import main; sys.exit(main(sys.argv[1:]))"]
-    select = subprocess.Popen([*command, "select", "planner_b"], env=graph.environment, stdout=subprocess.PIPE)
+    select = subprocess.Popen(
+        [*command, "select", "planner_b", "--timeout", "60"], env=graph.environment, stdout=subprocess.PIPE
+    )
     graph.wait(lambda: select.poll() is not None, "./mbrl select")
     output = select.communicate()[0]
     assert select.returncode == 0 and output.startswith(b"planner_b is selected; planner_b serves"), output
@@ -173,7 +175,8 @@ def test_a_planner_of_another_kind_takes_over_without_a_lost_step(graph: Graph, 
     graph.wait(lambda: graph.time_steps[-1].step >= stopped + AFTER, "the second planner alone")
 
     # Steps are numbered from the first that this node heard; those while the first planner warmed up do not count.
-    served = [message for message in graph.time_steps if message.step > 3]
+    first = next(message.step for message in graph.time_steps if message.controller == "planner")
+    served = [message for message in graph.time_steps if message.step >= first]
     assert all(after.step == before.step + 1 for before, after in pairwise(served))
     assert not [message.step for message in served if message.fallback]
     names = [message.controller for message in served]
@@ -181,4 +184,4 @@ def test_a_planner_of_another_kind_takes_over_without_a_lost_step(graph: Graph, 
     assert names == ["planner"] * taken_over + ["planner_b"] * (len(names) - taken_over)
     assert max(message.row_age for message in served) <= robot.spec.max_open_loop_steps
     # The planner that is not selected leaves the processor to the other.
-    assert graph.latest("planner") <= served[taken_over].step + 1
+    assert graph.latest("planner") <= served[taken_over].step + 3

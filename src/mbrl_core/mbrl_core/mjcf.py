@@ -83,7 +83,9 @@ def mjcf_hash(robot: Robot) -> str:
     return digest.hexdigest()
 
 
-def _digest_file(path: Path, digest: "hashlib._Hash") -> None:
+def _digest_file(path: Path, digest: "hashlib._Hash", folder: Path | None = None) -> None:
+    """`folder` is that of the main file, which MuJoCo takes the names of included files relative to."""
+    folder = folder or path.parent
     content = path.read_bytes()
     digest.update(content)
     try:
@@ -91,7 +93,8 @@ def _digest_file(path: Path, digest: "hashlib._Hash") -> None:
     except ElementTree.ParseError as error:
         raise SpecError(f"{path}: {error}") from None
     for name in included:
-        _digest_file(path.parent / name, digest)
+        inner = folder / name
+        _digest_file(inner if inner.is_file() else path.parent / name, digest, folder)
 
 
 def _load(robot: Robot) -> mujoco.MjModel:
@@ -129,7 +132,12 @@ def _actuator_id(robot: Robot, model: mujoco.MjModel, joint: int) -> int:
     for actuator in range(model.nu):
         if int(model.actuator_trntype[actuator]) in on_joint and model.actuator_trnid[actuator, 0] == joint:
             return actuator
-    driven = ", ".join(model.joint(int(model.actuator_trnid[index, 0])).name for index in range(model.nu)) or "none"
+    joints = [
+        int(model.actuator_trnid[index, 0])
+        for index in range(model.nu)
+        if int(model.actuator_trntype[index]) in on_joint
+    ]
+    driven = ", ".join(model.joint(index).name for index in joints) or "none"
     raise SpecError(
         f"robot {robot.spec.name!r}: no actuator of {robot.mjcf} drives joint {model.joint(joint).name!r};"
         f" driven joints there: {driven}"

@@ -228,16 +228,32 @@ class Ensemble(DynamicsModel):
         keep_going: KeepGoing | None,
         precision: str,
     ) -> Tensor | None:
+        self._check_rollout(state, actions)
         library = kernels()
         if library is None or state.device.type != "cpu":
             return None
         variant = library.best(precision)
-        if variant.name not in self._kernels:
+        kernel = self._kernels.get(variant.name)
+        if kernel is None:
             folded = FoldedEnsemble.of(self.normalisation, self.weights)
-            self._kernels[variant.name] = EnsembleKernel(library, variant, self.encoder, folded)
+            kernel = self._kernels[variant.name] = EnsembleKernel(library, variant, self.encoder, folded)
         draws = Draws.of(propagation, self.members, actions.shape[1], particles, len(state), generator)
-        kernel = self._kernels[variant.name]
         return kernel.rollout(state, actions, draws, torch.get_num_threads(), keep_going)
+
+    def _check_rollout(self, state: Tensor, actions: Tensor) -> None:
+        """Raises ValueError on what the compiled rollout would read or write beyond."""
+        size, inputs = self.encoder.state_size, self.encoder.action_size
+        if tuple(state.shape) != (size,) or actions.dim() != 3 or actions.shape[2] != inputs:
+            raise ValueError(
+                f"rollout: got state {list(state.shape)} and actions {list(actions.shape)}, expected [{size}] and"
+                f" [N, H, {inputs}]"
+            )
+        own = self.normalisation.input_mean.device
+        if not state.device == actions.device == own:
+            raise ValueError(
+                f"rollout: got state on {state.device}, actions on {actions.device} and the model on {own}, expected"
+                " one device"
+            )
 
     def _forget_frozen(self) -> None:
         self._steppers.clear()

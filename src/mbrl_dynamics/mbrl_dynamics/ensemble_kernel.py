@@ -17,7 +17,7 @@ from mbrl_dynamics.kernels import (
     RolloutStructure,
     Variant,
 )
-from mbrl_dynamics.model import KeepGoing
+from mbrl_dynamics.model import KeepGoing, RolloutInterrupted
 from mbrl_dynamics.propagation import Draws
 
 LOG2_E = math.log2(math.e)
@@ -75,6 +75,15 @@ class EnsembleKernel:
 
         Raises RolloutInterrupted once `keep_going`, asked by the calling thread between pieces of work, says no.
         """
+        raised: list[BaseException] = []
+
+        def ask() -> int:
+            try:
+                return int(keep_going is None or bool(keep_going()))
+            except BaseException as error:  # ctypes would print it and go on
+                raised.append(error)
+                return 0
+
         count, horizon, _ = actions.shape
         start = state.float().contiguous()
         by_step = actions.float().permute(1, 2, 0).contiguous()
@@ -91,9 +100,14 @@ class EnsembleKernel:
             member=member.data_ptr(),
             noise=noise.data_ptr(),
             states=states.data_ptr(),
-            keep_going=KEEP_GOING() if keep_going is None else KEEP_GOING(keep_going),
+            keep_going=KEEP_GOING() if keep_going is None else KEEP_GOING(ask),
         )
-        self._library.rollout(self.variant, self._structure, structure)
+        try:
+            self._library.rollout(self.variant, self._structure, structure)
+        except RolloutInterrupted:
+            if raised:
+                raise raised[0] from None
+            raise
         return states.permute(3, 1, 0, 2)
 
     def _pack(self, weight: Tensor, inputs: int, outputs: int) -> Tensor:

@@ -24,6 +24,7 @@ LIBRARY = kernels()
 VARIANTS = [variant for variant in LIBRARY.variants if variant.usable] if LIBRARY else []
 if "AMENT_PREFIX_PATH" in os.environ:
     assert LIBRARY is not None, "package mbrl_kernels is not built"
+needs_library = pytest.mark.skipif(LIBRARY is None, reason="package mbrl_kernels is not built")
 
 
 def spec_of(kinds: str, actions: int) -> RobotSpec:
@@ -174,6 +175,7 @@ def test_threads_do_not_change_a_byte(variant, propagation):
         assert torch.equal(compiled(model, variant, state, actions, 10, propagation, threads), alone)
 
 
+@needs_library
 @torch.no_grad()
 def test_the_engine_takes_the_best_variant_and_new_weights():
     assert LIBRARY is not None
@@ -198,6 +200,7 @@ def test_the_engine_takes_the_best_variant_and_new_weights():
     assert torch.equal(loaded, changed)
 
 
+@needs_library
 @torch.no_grad()
 def test_a_rollout_stops_when_it_is_told_to():
     model = an_ensemble()
@@ -218,14 +221,42 @@ def test_without_the_library_torch_takes_over(monkeypatch, caplog):
     kernels_module.kernels.cache_clear()
     model = an_ensemble()
     state, actions = problem(SPEC, 7)
-    with caplog.at_level(logging.WARNING):
-        first = rollout(model, state, actions, 5, "ts1", torch.Generator().manual_seed(7), precision="auto").states
-        rollout(model, state, actions, 5, "mean", torch.Generator().manual_seed(7), precision="auto")
+    try:
+        with caplog.at_level(logging.WARNING):
+            first = rollout(model, state, actions, 5, "ts1", torch.Generator().manual_seed(7), precision="auto").states
+            rollout(model, state, actions, 5, "mean", torch.Generator().manual_seed(7), precision="auto")
+    finally:
+        monkeypatch.undo()
+        kernels_module.kernels.cache_clear()
     assert [record.message for record in caplog.records if "mbrl_kernels" in record.message] == [
         "libmbrl_kernels.so is not on AMENT_PREFIX_PATH: rollouts go through torch"
     ]
-    monkeypatch.undo()
-    kernels_module.kernels.cache_clear()
     torch.testing.assert_close(
         first, rollout(model, state, actions, 5, "ts1", torch.Generator().manual_seed(7)).states, atol=2e-5, rtol=2e-5
     )
+
+
+@needs_library
+def test_wrong_shapes_and_devices_are_refused():
+    model = an_ensemble()
+    state, actions = problem(SPEC, 7)
+    generator = torch.Generator().manual_seed(7)
+    with pytest.raises(ValueError, match=r"got state \[2\] and actions"):
+        rollout(model, state[:2], actions, 5, "tsinf", generator)
+    for wrong in (actions[..., :0], actions.repeat(1, 1, 3), actions[0]):
+        with pytest.raises(ValueError, match=r"rollout: got state|dimension|unpack"):
+            rollout(model, state, wrong, 5, "tsinf", generator)
+    with pytest.raises(ValueError, match="the model on meta, expected one device"):
+        rollout(model.to(torch.device("meta")), state, actions, 5, "tsinf", generator)
+
+
+@needs_library
+def test_what_the_question_raises_comes_out_of_the_rollout():
+    model = an_ensemble()
+    state, actions = problem(SPEC, 500)
+
+    def stop() -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rollout(model, state, actions, 5, "tsinf", torch.Generator().manual_seed(7), stop)

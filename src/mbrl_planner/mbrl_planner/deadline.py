@@ -69,8 +69,10 @@ class DeadlineKeeper:
         """A plan begins."""
         self._limit = objective.keep_going = None
         if deadline is not None:
-            self._limit = deadline - self._ending.expected(0)
-            self._grain = max(self.GRAIN, self.GRAIN_SHARE * (deadline - self._clock()))
+            left = deadline - self._clock()
+            # One ending that the machine stood still in must not keep later plans from starting at all.
+            self._limit = deadline - min(self._ending.expected(0), self.LARGEST_BET * max(left, 0.0))
+            self._grain = max(self.GRAIN, self.GRAIN_SHARE * left)
             objective.keep_going = self.keep_going
 
     def end(self, objective: Objective, answered: bool) -> None:
@@ -124,9 +126,10 @@ class DeadlineKeeper:
         return iterations
 
     def _starved(self) -> None:
-        self._pace.starved()
-        for clock in self._batches.values():
+        for clock in (self._pace, self._ending):
             clock.starved()
+        for batch in self._batches.values():
+            batch.starved()
 
     def evaluate(
         self,

@@ -83,13 +83,14 @@ class Ilqr(TrajectoryPlanner):
             self._damping, self._damping_factor = self.config.regularisation, 1.0
 
     def _iterate(self, state: Array, index: int, last: bool) -> None:
-        problem = self._problem()
+        problem, before = self._problem(), self._nominal
         if index == 0:
             self._nominal = self._start(problem, state)
         try:
             self._improve(problem, state)
         except OutOfTime:
             if index > 0 or self.has_answer:
+                self._nominal = before  # the present gains are about this one
                 raise
             self._finished = True  # without an earlier plan the best start is an answer
 

@@ -64,7 +64,10 @@ class Lqr(TrajectoryPlanner):
         if problem_at is None:
             return None
         dynamics, penalty = problem_at
-        controller = finite_horizon(dynamics, penalty, self.config.horizon)
+        try:
+            controller = finite_horizon(dynamics, penalty, self.config.horizon)
+        except RiccatiError:
+            return None
         wanted = self._nominal.actions + controller.offsets
         reached = problem.closed_loop(state, self._nominal.states, wanted[None], controller.gains)[0]
         self._gains = controller.gains

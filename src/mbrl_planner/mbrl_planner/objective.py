@@ -12,7 +12,7 @@ from mbrl_core.config import ConfigurationError
 from mbrl_core.specs import Array, RobotSpec
 from mbrl_core.tasks import Task
 from mbrl_dynamics.closed_loop import BatchPolicy, ClosedLoopTrajectories, closed_loop_rollout
-from mbrl_dynamics.model import DynamicsModel
+from mbrl_dynamics.model import DynamicsModel, ModelError
 from mbrl_dynamics.rollout import RolloutInterrupted, Trajectories, differentiable_rollout, rollout
 from mbrl_planner.errors import OutOfTime
 from mbrl_planner.expansion import MeanDynamics, TrajectoryProblem
@@ -47,7 +47,11 @@ class ModelObjective(Objective):
         task.check_robot(model.spec)
         task.check_reward(torch)
         check_device(device)
-        self.model = model if device == "cpu" else model.to(torch.device(device))
+        self._given = model  # derivatives and trajectories along the mean stay on the processor
+        try:
+            self.model = model if device == "cpu" else model.to(torch.device(device))
+        except ModelError as error:
+            raise ConfigurationError(f"parameter 'device': got {device!r}: {error}") from None
         self.precision = precision
         self._device = torch.device(device)
         self.task = task
@@ -118,7 +122,7 @@ class ModelObjective(Objective):
     def trajectory_problem(self, spec: RobotSpec) -> TrajectoryProblem:
         ended = self.task.terminated if self._terminates else None
         reward = self.task.reward if self._risk is None else self._risk.reward_along_mean
-        return TrajectoryProblem(MeanDynamics(self.model), reward, spec, ended)
+        return TrajectoryProblem(MeanDynamics(self._given), reward, spec, ended)
 
     def _returns(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Mean over particles of the sum of rewards, [N], of states [N, P, H + 1, state_size] and actions

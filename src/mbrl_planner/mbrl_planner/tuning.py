@@ -52,7 +52,9 @@ def tune(preset: PlannerConfig, members: int, budget: float, seconds: Seconds) -
 
     Raises DoesNotFit.
     """
-    few = members if preset.particles >= members else preset.particles
+    # Spread within a member takes two of its particles.
+    fewest = 2 * members if preset.separates_members else members
+    few = fewest if preset.particles >= fewest else preset.particles
     least = min(LEAST_ITERATIONS, preset.iterations)
     config = _resized(preset, preset.population_size, iterations=least, particles=few)
     lowest = max(2, round(LEAST_POPULATION * preset.population_size))

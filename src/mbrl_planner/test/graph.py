@@ -97,7 +97,7 @@ class Graph:
             self.status = status.message
             self.figures = {item.key: item.value for item in status.values}
 
-    def until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    def until(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
         """Spins until `condition` holds; fails after `timeout` seconds."""
         end = time.monotonic() + timeout
         while not condition():

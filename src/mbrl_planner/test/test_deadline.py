@@ -15,7 +15,7 @@ from mbrl_planner.delay import DelayEstimator
 from mbrl_planner.expansion import TrajectoryProblem
 from mbrl_planner.objective import ModelObjective
 from mbrl_planner.pace import BatchClock, IterationClock
-from mbrl_planner.planner import OutOfTime, Planner
+from mbrl_planner.planner import Answer, OutOfTime, Planner
 from mbrl_planner.registry import PLANNERS, build_planner, configure_planner
 
 KINDS = PLANNERS.names()
@@ -325,3 +325,22 @@ def test_delay_with_an_offset_can_be_none() -> None:
     for _ in range(60):
         delay.add(0.035)
     assert delay.steps == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_machine_that_stood_still_at_the_end_of_a_plan_does_not_stop_planning(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planner, objective = divisible(kind, 1e-3, 1e-5)
+    planner.warm_up(10.0)
+    answer = planner._answer
+
+    def stalled() -> Answer:
+        objective.now += 1.0
+        return answer()
+
+    with monkeypatch.context() as context:
+        context.setattr(planner, "_answer", stalled)
+        planner.plan(START, objective.now + 0.05, (0, 0))
+    done = [planner.plan(START, objective.now + 0.05, (0, step)).iterations for step in range(1, 20)]
+    assert sum(count > 0 for count in done) > 10

@@ -28,11 +28,13 @@ def main(arguments: list[str]) -> int:
 
     from mbrl_core.config import ConfigurationError
     from mbrl_core.specs import SpecError
+    from mbrl_dynamics.model import ModelError
+    from mbrl_planner.errors import PlanningError
     from mbrl_planner.tuning import DoesNotFit
 
     try:
         return _tune(options)
-    except (ConfigurationError, SpecError, DoesNotFit, FileNotFoundError) as error:
+    except (ConfigurationError, SpecError, ModelError, PlanningError, DoesNotFit, FileNotFoundError) as error:
         print(f"mbrl tune: {error}", file=sys.stderr)
         return 1
 
@@ -71,6 +73,14 @@ def _preset(folder: str, name: str, section: str) -> dict[str, Any]:
     return load_preset(path, section)
 
 
+def _dynamics(options: argparse.Namespace) -> dict[str, Any]:
+    """The preset of the model, with what known dynamics need to know."""
+    preset = _preset("dynamics", options.dynamics, "dynamics")
+    if preset.get("kind") == "mujoco":
+        preset["robot_file"] = str(root() / "config" / "robots" / f"{options.robot}.yaml")
+    return preset
+
+
 def _robot_tuning(robot: str) -> dict[str, Any]:
     """What config/tuning/ROBOT.yaml says of the planner."""
     import yaml
@@ -101,10 +111,12 @@ def _tune(options: argparse.Namespace) -> int:
     preset = _preset("planner", options.planner, "planner")
     kind, config = same_kind(preset, _robot_tuning(options.robot))
     task_preset = _preset("tasks", robot.task, "task")
-    task = make_task(task_preset["kind"], tuple(task_preset["goal"]))
+    task = make_task(
+        task_preset["kind"], tuple(task_preset["goal"]), task_preset.get("parameters"), task_preset.get("weights")
+    )
     budget = options.margin * fraction * robot.spec.period
     print(f"{kind} for {robot.spec.name!r}: plans of {1e3 * budget:.1f} ms, {config.horizon} steps ahead", flush=True)
-    stopwatch = Stopwatch(kind, robot.spec, task, _preset("dynamics", options.dynamics, "dynamics"), options.plans)
+    stopwatch = Stopwatch(kind, robot.spec, task, _dynamics(options), options.plans)
     with _training(options):
         tuned = tune(config, stopwatch.model.members, budget, stopwatch)
     path = Path(options.output or f"{kind}_{options.robot}.yaml").absolute()
@@ -160,6 +172,7 @@ def _training(options: argparse.Namespace) -> Iterator[None]:
 
 def _train_for_ever(options: argparse.Namespace) -> int:
     """Fits on as much data as a few episodes bring, again and again, with the priority of the learner's training."""
+    parent = os.getppid()
     import torch
 
     from mbrl_core.robot_file import load_robot
@@ -170,9 +183,9 @@ def _train_for_ever(options: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     os.nice(LearnerNodeConfig().niceness)
     spec = load_robot(root() / "config" / "robots" / f"{options.robot}.yaml").spec
-    preset = _preset("dynamics", options.dynamics, "dynamics")
+    preset = _dynamics(options)
     model, data = make_model(preset["kind"], preset, spec, 0), rehearsal_data(spec, 1000)
     print("training", flush=True)
-    while os.getppid() != 1:
+    while os.getppid() == parent:
         model.fit(data, 0)
     return 0

@@ -370,7 +370,7 @@ class ExperimentNode(Node):
                 "steps_per_trial": self._steps_per_trial,
                 "period": self._spec.period,
                 "task": self._task.kind,
-                "obstacles": len(self._task.spheres),
+                "obstacles": list(self._task.obstacles),
                 "task_parameters": dict(self._task.parameters),
                 "task_weights": dict(self._task.weights),
                 "learned_controller": self._config.learned_controller,

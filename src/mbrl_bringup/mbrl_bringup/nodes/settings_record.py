@@ -40,7 +40,10 @@ class SettingsRecord:
             if lister.service_is_ready() and getter.service_is_ready():
                 self._waiting[name] = lister.call_async(ListParameters.Request())
         elif future.done():
-            answer = future.result()
+            answer = None if future.exception() is not None else future.result()
+            if answer is None:
+                self._forget(name)
+                return
             if name not in self._names:
                 self._names[name] = list(answer.result.names)
                 self._waiting[name] = getter.call_async(GetParameters.Request(names=self._names[name]))
@@ -50,5 +53,9 @@ class SettingsRecord:
                 key: list(value) if hasattr(value, "tolist") else value
                 for key, value in zip(self._names[name], values, strict=True)
             }
-            for client in self._clients.pop(name):
-                self._node.destroy_client(client)
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        """Asks that node nothing more."""
+        for client in self._clients.pop(name):
+            self._node.destroy_client(client)

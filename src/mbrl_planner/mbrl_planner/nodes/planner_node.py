@@ -203,10 +203,9 @@ class PlannerNode(ManagedNode):
             self._health.refuse(error.reason, str(error))
             return
         if time_step.step_type == StepType.LAST:
-            self._optimism.add_time_step(time_step, self._inputs.task)
+            self._compare(time_step)
             self._pending = None
-            if self._controller is not None:
-                self._controller.end_episode()
+            self._end_episode(time_step)
             return
         elapsed = (received_ns - message.sample_time_ns) * 1e-9
         transport = (received_ns - message.publish_time_ns) * 1e-9
@@ -214,7 +213,7 @@ class PlannerNode(ManagedNode):
             elapsed = transport = 0.0
         self._pending = Pending(time_step, received_ns * 1e-9, elapsed, transport)
         self._answer_pending(fresh=True)
-        self._optimism.add_time_step(time_step, self._inputs.task)
+        self._compare(time_step)
         self._garbage.pause()
 
     def _answer_pending(self, fresh: bool = False) -> None:
@@ -228,6 +227,9 @@ class PlannerNode(ManagedNode):
             return
         self._pending = None
         time_step = pending.time_step
+        if time_step.step_type == StepType.FIRST:
+            # The last time step of the episode before may have been lost; what is learned then takes its own time.
+            self._end_episode(time_step)
         delay, budget = self._delay_and_budget(time_step)
         begin = time.monotonic()
         # Without an earlier plan that could serve again, a late one is better than none.
@@ -246,6 +248,20 @@ class PlannerNode(ManagedNode):
             if fresh and self.settings.replan:
                 # The way back is taken to be as long as the way here.
                 self._delay.add(pending.elapsed + time.monotonic() - pending.received + pending.transport)
+
+    def _end_episode(self, time_step: TimeStep) -> None:
+        if self._controller is not None:
+            try:
+                self._controller.end_episode()
+            except Exception as error:
+                self._no_plan(error, f"end of the episode at step {time_step.step} of episode {time_step.episode}")
+
+    def _compare(self, time_step: TimeStep) -> None:
+        """What plans promised with what came of it."""
+        try:
+            self._optimism.add_time_step(time_step, self._inputs.task)
+        except Exception as error:
+            self._health.refuse("invalid_task", f"reward of step {time_step.step}: {error!r}")
 
     def _no_plan(self, error: Exception, what: str) -> None:
         """Counts what kept the planner from answering. Nothing that a planner raises ends the node."""
