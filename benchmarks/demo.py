@@ -70,6 +70,8 @@ def demonstrate(robot: str, seed: int, folder: Path) -> Run:
         run = read_run(directory)
     except RunError as error:
         raise RunError(f"{error}\n{finished.stdout}{finished.stderr}") from None
+    if finished.returncode != 0:
+        print(f"{finished.stdout}{finished.stderr}", flush=True)
     print(f"seed {seed}: " + " ".join(f"{value:.1f}" for value in run.returns()), flush=True)
     return run
 
