@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Episodes of planners on true dynamics at a fixed number of model calls a plan, spread over processes."""
 
+import dataclasses
 import multiprocessing
 import os
 import sys
@@ -21,7 +22,7 @@ from _twin import CountedTwin, Twin, TwinObjective, compile_library
 from mbrl_core.config import load_preset
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import Robot, load_robot, start_state
-from mbrl_core.tasks import Task, make_task
+from mbrl_core.tasks import Task, task_of_preset
 from mbrl_planner.registry import make_planner
 from mbrl_robot.simulation import MujocoSimulation
 
@@ -54,13 +55,13 @@ def robot_of(name: str) -> Robot:
 def task_of(name: str, seed: int) -> Task:
     """The task that the robot's file names; its goal is drawn by seed where the task says from what ring."""
     preset = load_preset(CONFIG / "tasks" / f"{robot_of(name).task}.yaml", "task")
-    goal = tuple(preset["goal"])
-    if "goal_radius" in preset:
-        random = generator(seed, 0, 0, "goal")
-        least, most = preset["goal_radius"]
-        radius, angle = np.sqrt(random.uniform(least**2, most**2)), random.uniform(0.0, 2.0 * np.pi)
-        goal = (float(radius * np.cos(angle)), float(radius * np.sin(angle)))
-    return make_task(preset["kind"], goal, preset.get("parameters"), preset.get("weights"))
+    task = task_of_preset(preset)
+    if "goal_radius" not in preset:
+        return task
+    random = generator(seed, 0, 0, "goal")
+    least, most = preset["goal_radius"]
+    radius, angle = np.sqrt(random.uniform(least**2, most**2)), random.uniform(0.0, 2.0 * np.pi)
+    return dataclasses.replace(task, goal=(float(radius * np.cos(angle)), float(radius * np.sin(angle))))
 
 
 @lru_cache

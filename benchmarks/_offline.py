@@ -5,29 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import mujoco
-import mujoco.rollout
-import numpy as np
-import torch
-import yaml
-
-from mbrl_core.config import from_mapping, load_preset
+from mbrl_core.config import from_mapping, load_preset, load_tuning
 from mbrl_core.messages import Plan, TimeStep
-from mbrl_core.robot_file import Robot, load_robot
-from mbrl_core.specs import Array
+from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import Task
 from mbrl_core.trial import Trial, run_trial
 from mbrl_dynamics.learner import LearnerConfig, OnlineLearner
 from mbrl_dynamics.registry import make_model
 from mbrl_planner.controller import PredictiveController
 from mbrl_planner.objective import ModelObjective
-from mbrl_planner.planner import Objective
 from mbrl_planner.registry import build_planner, configure_planner, make_planner
 from mbrl_policy.exploration import ExplorationConfig, RandomExploration
 from mbrl_robot.simulation import MujocoSimulation
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
-FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
 
 def preset(role: str, name: str, section: str) -> dict[str, Any]:
@@ -38,8 +29,7 @@ def preset(role: str, name: str, section: str) -> dict[str, Any]:
 
 def tuning(robot: str, node: str) -> dict[str, Any]:
     """What config/tuning gives a node of the robot."""
-    content = yaml.safe_load((CONFIG / "tuning" / f"{robot}.yaml").read_text(encoding="utf-8"))
-    return dict(content.get(f"/**/{node}", {}).get("ros__parameters", {}))
+    return load_tuning(CONFIG / "tuning" / f"{robot}.yaml", node)
 
 
 class LearningRun:
@@ -114,46 +104,19 @@ class _Replanner:
         return self._controller.answer(time_step).plan
 
 
-class TrueObjective(Objective):
-    """Returns of action sequences in MuJoCo itself: the oracle's."""
-
-    def __init__(self, robot: Robot, task: Task) -> None:
-        self._task = task
-        self._simulation = MujocoSimulation(robot)
-        self._repeat = robot.simulation.steps_per_control
-        self._simulation.set_command(np.array(robot.spec.action.scale))
-        self._control_per_action = self._simulation.data.ctrl.copy()
-
-    def __call__(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
-        states = self._states(state, actions)
-        rewards: torch.Tensor = self._task.reward(states[:, :-1], actions, states[:, 1:])
-        return rewards.sum(dim=-1).float()
-
-    def predict(self, state: Array, actions: Array) -> tuple[Array, Array]:
-        mean = self._states(state, torch.as_tensor(actions, dtype=torch.float32)[None])[0].numpy()
-        return mean, np.zeros_like(mean)
-
-    def _states(self, state: Array, actions: torch.Tensor) -> torch.Tensor:
-        model, data = self._simulation.model, self._simulation.data
-        self._simulation.reset(state)
-        start = np.empty(mujoco.mj_stateSize(model, FULL))
-        mujoco.mj_getState(model, data, start, FULL)
-        control = np.repeat(actions.numpy().astype(np.float64) * self._control_per_action, self._repeat, axis=1)
-        full, _ = mujoco.rollout.rollout(model, data, np.tile(start, (len(actions), 1)), control)
-        later = full[:, self._repeat - 1 :: self._repeat, 1 : 1 + len(state)]
-        return torch.from_numpy(np.concatenate([np.broadcast_to(state, (len(actions), 1, len(state))), later], axis=1))
-
-
 def oracle_trial(robot: str, task: Task, steps: int, episode: int, seed: int) -> Trial:
     """An unhurried planner on the true dynamics; it does not know of obstacles."""
-    machine = load_robot(CONFIG / "robots" / f"{robot}.yaml")
+    robot_file = CONFIG / "robots" / f"{robot}.yaml"
+    machine = load_robot(robot_file)
     values = {
         **preset("planner", "icem", "planner"),
         **tuning(robot, "planner").get("planner", {}),
         "population_size": 200,
         "iterations": 4,
     }
-    controller = PredictiveController(make_planner(values, machine.spec, TrueObjective(machine, task), seed))
+    truth = make_model("mujoco", {"robot_file": str(robot_file), "threads": 1}, machine.spec, 0)
+    objective = ModelObjective(truth, task, truth.members, "mean")
+    controller = PredictiveController(make_planner(values, machine.spec, objective, seed))
     return run_trial(
         MujocoSimulation(machine), lambda step: controller.answer(step).plan, task, machine.spec, steps, episode, seed
     )

@@ -22,7 +22,7 @@ from common import bar, report
 from mbrl_core.config import load_preset
 from mbrl_core.messages import StepType, TimeStep
 from mbrl_core.robot_file import Robot, load_robot
-from mbrl_core.tasks import make_task
+from mbrl_core.tasks import task_of_preset
 from mbrl_dynamics.learner import LearnerConfig, OnlineLearner
 from mbrl_dynamics.model import DynamicsModel
 from mbrl_dynamics.registry import make_model
@@ -60,8 +60,7 @@ def make_planner(kind: str, population: int, robot: Robot, model: DynamicsModel)
     if population:
         preset["population_size"] = population
     _, config = configure_planner({**preset, "iterations": NEVER_DONE})
-    task_preset = load_preset(ROOT / "config" / "tasks" / f"{robot.task}.yaml", "task")
-    task = make_task(task_preset["kind"], tuple(task_preset["goal"]))
+    task = task_of_preset(load_preset(ROOT / "config" / "tasks" / f"{robot.task}.yaml", "task"))
     objective = ModelObjective(model, task, config.particles, config.propagation, config, config.precision)
     return build_planner(kind, config, robot.spec, objective, 0)
 

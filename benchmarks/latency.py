@@ -273,7 +273,7 @@ def run_episode(steps: int, seed: int, processes: dict[str, "subprocess.Popen[by
     from rclpy.action import ActionClient
 
     from mbrl_core.config import load_preset
-    from mbrl_core.tasks import make_task
+    from mbrl_core.tasks import task_of_preset
     from mbrl_msgs.action import StartEpisode
     from mbrl_msgs.msg import ControllerState, Model, Task
     from mbrl_ros.conversions import task_to_message
@@ -296,8 +296,7 @@ def run_episode(steps: int, seed: int, processes: dict[str, "subprocess.Popen[by
     try:
         stamp = node.get_clock().now().to_msg()
         tasks = node.create_publisher(Task, "task", qos.LATCHED)
-        preset = load_preset(ROOT / "config" / "tasks" / f"{robot.task}.yaml", "task")
-        task = make_task(preset["kind"], tuple(preset["goal"]))
+        task = task_of_preset(load_preset(ROOT / "config" / "tasks" / f"{robot.task}.yaml", "task"))
         tasks.publish(task_to_message(task, robot.spec.interface_hash, stamp))
         models = node.create_publisher(Model, "model", qos.LATCHED)
         models.publish(model)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from common import bar, report
 
 from mbrl_bringup import ledger
@@ -30,7 +29,7 @@ from mbrl_bringup.ledger_trials import (
     unhurried_settings,
 )
 from mbrl_bringup.plots import draw_ledger
-from mbrl_core.config import load_preset
+from mbrl_core.config import load_preset, load_tuning
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import load_robot, start_state
 from mbrl_dynamics.registry import make_model
@@ -158,8 +157,7 @@ def converged(options: argparse.Namespace) -> int:
 
 def horizon_of(robot: str) -> int:
     """The horizon that the default planner has on a robot: its preset's, or the one of the robot's tuning file."""
-    tuning = yaml.safe_load((CONFIG / "tuning" / f"{robot}.yaml").read_text(encoding="utf-8"))
-    own = tuning.get("/**/planner", {}).get("ros__parameters", {}).get("planner", {})
+    own = load_tuning(CONFIG / "tuning" / f"{robot}.yaml", "planner").get("planner", {})
     preset = load_preset(CONFIG / "planner" / "icem.yaml", "planner")
     return int({**preset, **own}["horizon"])
 

@@ -16,6 +16,7 @@ penalties in it, summed over a seed's learned trials; the oracle plans on the tr
 """
 
 import argparse
+import dataclasses
 import math
 import multiprocessing
 import sys
@@ -31,7 +32,7 @@ from common import bar, report
 
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import load_robot
-from mbrl_core.tasks import Task, make_task
+from mbrl_core.tasks import Task, task_of_preset
 from mbrl_core.trial import random_controller, run_trial
 from mbrl_robot.simulation import MujocoSimulation
 
@@ -68,12 +69,9 @@ def task_of(seed: int, trial: int) -> Task:
     angle = random.choice([-1.0, 1.0]) * random.uniform(1.2, 2.6)
     radius = math.sqrt(random.uniform(0.08**2, 0.16**2))
     direction, distance = angle * random.uniform(0.35, 0.65), random.uniform(0.185, 0.21)
-    values = preset("tasks", "reacher_target", "task")
-    return make_task(
-        values["kind"],
-        (radius * math.cos(angle), radius * math.sin(angle)),
-        values.get("parameters"),
-        values.get("weights"),
+    return dataclasses.replace(
+        task_of_preset(preset("tasks", "reacher_target", "task")),
+        goal=(radius * math.cos(angle), radius * math.sin(angle)),
         obstacles=(distance * math.cos(direction), distance * math.sin(direction), RADIUS),
     )
 

@@ -14,7 +14,7 @@ from mbrl_core.messages import EndReason, StepType, TimeStep
 from mbrl_core.optimism import OptimismRecord
 from mbrl_core.random_streams import generator
 from mbrl_core.specs import Array, RobotSpec
-from mbrl_core.tasks import Task, make_task
+from mbrl_core.tasks import Task, task_of_preset
 
 ALGORITHMS = ("mbrl_0_5", "mbrl_1_0", "mbrl_1_5")
 
@@ -117,13 +117,7 @@ def load_task(config: ExperimentConfig, robot_task: str, spec: RobotSpec) -> Tas
     unknown = sorted(set(content) - {"kind", "goal", "parameters", "weights", "obstacles"})
     if unknown:
         raise ConfigurationError(f"{path}: unknown key {unknown[0]!r} of the task")
-    task = make_task(
-        content.get("kind", ""),
-        content.get("goal", ()),
-        content.get("parameters"),
-        content.get("weights"),
-        obstacles=content.get("obstacles", ()),
-    )
+    task = task_of_preset(content)
     task.check_robot(spec)
     if radius is None:
         return TaskPreset(task)

@@ -160,3 +160,12 @@ def load_preset(path: str | Path, section: str | None = None) -> dict[str, Any]:
     if not isinstance(parameters.get(section), dict):
         raise ConfigurationError(f"{path}: expected a group {section!r} among {', '.join(parameters)}")
     return dict(parameters[section])
+
+
+def load_tuning(path: str | Path, node: str) -> dict[str, Any]:
+    """Reads the parameters that a ROS parameter file, one of config/tuning, gives to the nodes named `node`
+    (`/**/node`); empty where it gives them none. Raises FileNotFoundError when the file does not exist.
+    """
+    with open(path, encoding="utf-8") as stream:
+        content = yaml.safe_load(stream)
+    return dict(content.get(f"/**/{node}", {}).get("ros__parameters", {}))

@@ -309,3 +309,16 @@ def make_task(
         version=version,
         obstacles=obstacles,  # type: ignore[arg-type]  # checked and converted there
     )
+
+
+def task_of_preset(preset: Mapping[str, Any]) -> Task:
+    """The task of a `task` group of config/tasks (`{kind: reacher_tip, goal: [0.1, 0.1], ...}`); other keys are for
+    whoever draws goals. Raises ConfigurationError as `make_task` does.
+    """
+    return make_task(
+        preset.get("kind", ""),
+        preset.get("goal", ()),
+        preset.get("parameters"),
+        preset.get("weights"),
+        obstacles=preset.get("obstacles", ()),
+    )

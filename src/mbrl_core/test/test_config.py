@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mbrl_core.config import ConfigurationError, describe, from_mapping, load_preset, parameter, to_mapping
+from mbrl_core.config import ConfigurationError, describe, from_mapping, load_preset, load_tuning, parameter, to_mapping
 
 
 @dataclass(frozen=True)
@@ -69,3 +69,12 @@ def test_a_preset_is_a_ros_parameter_file(tmp_path) -> None:
     path.write_text("planner: {}\n")
     with pytest.raises(ConfigurationError, match="ROS parameter file"):
         load_preset(path)
+
+
+def test_a_tuning_file_speaks_to_nodes_by_name(tmp_path) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text("/**/planner:\n  ros__parameters:\n    planner: {horizon: 12}\n/**:\n  ros__parameters: {}\n")
+    assert load_tuning(path, "planner") == {"planner": {"horizon": 12}}
+    assert load_tuning(path, "learner") == {}
+    with pytest.raises(FileNotFoundError):
+        load_tuning(tmp_path / "nobody.yaml", "planner")

@@ -9,7 +9,7 @@ import torch
 
 from mbrl_core.config import ConfigurationError, load_preset
 from mbrl_core.robot_file import load_robot
-from mbrl_core.tasks import TASKS, make_task
+from mbrl_core.tasks import TASKS, make_task, task_of_preset
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 
@@ -89,3 +89,19 @@ def test_every_shipped_task_fits_a_shipped_robot(path: Path) -> None:
     with pytest.raises(ConfigurationError, match="has .* states"):
         task.check_robot(next(robot.spec for robot in robots if robot.spec.state.size != task.state_size
                               or robot.spec.action.size != task.action_size))  # fmt: skip
+
+
+def test_a_preset_gives_everything_that_a_task_has() -> None:
+    preset = {
+        "kind": "reacher_tip",
+        "goal": [0.1, 0.05],
+        "parameters": {"width": 0.03},
+        "weights": {"close": 2.0},
+        "obstacles": [0.1, 0.1, 0.02],
+        "goal_radius": [0.05, 0.2],
+    }
+    task = task_of_preset(preset)
+    assert (task.kind, task.goal, tuple(task.obstacles)) == ("reacher_tip", (0.1, 0.05), (0.1, 0.1, 0.02))
+    assert task.parameters["width"] == 0.03 and task.weights["close"] == 2.0
+    with pytest.raises(ConfigurationError, match="unknown task ''"):
+        task_of_preset({})

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mbrl_dynamics.model import DynamicsModel, KeepGoing
 from mbrl_dynamics.propagation import Draws, Propagator, check_propagation
-from mbrl_dynamics.rollout import RolloutInterrupted
+from mbrl_dynamics.rollout import check_time
 
 BatchPolicy = Callable[[Tensor, int], Tensor]
 """Actions [N, P, action_size] (normalised) of states [N, P, state_size] (SI units) at a step index, one policy for
@@ -53,8 +53,7 @@ def closed_loop_rollout(
     actions = torch.empty(horizon, kept, action_size, count, device=state.device)
     states[0] = state.unsqueeze(1)
     for step in range(horizon):
-        if keep_going is not None and not keep_going():
-            raise RolloutInterrupted(f"rollout interrupted after {step} of {horizon} steps")
+        check_time(keep_going, step)
         answer = policy(states[step].permute(2, 0, 1), step)
         if answer.shape != (count, kept, action_size):
             expected = [count, kept, action_size]

@@ -9,7 +9,15 @@ from torch import Tensor
 from mbrl_dynamics.model import DynamicsModel, KeepGoing, RolloutInterrupted, Stepper
 from mbrl_dynamics.propagation import PRECISIONS, PROPAGATIONS, Draws, Propagator, check_propagation
 
-__all__ = ["PRECISIONS", "PROPAGATIONS", "RolloutInterrupted", "Trajectories", "differentiable_rollout", "rollout"]
+__all__ = [
+    "PRECISIONS",
+    "PROPAGATIONS",
+    "RolloutInterrupted",
+    "Trajectories",
+    "check_time",
+    "differentiable_rollout",
+    "rollout",
+]
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def rollout(
     states[0] = state.unsqueeze(1)
     by_step = actions.permute(1, 2, 0)
     for step in range(horizon):
-        _check_time(keep_going, step)
+        check_time(keep_going, step)
         states[step + 1] = propagator.advance(step, states[step], by_step[step].expand(draws.particles, -1, -1))
     return Trajectories(states.permute(3, 1, 0, 2))
 
@@ -89,16 +97,16 @@ def differentiable_rollout(
     states = [state.unsqueeze(1).expand(draws.particles, len(state), count)]
     by_step = actions.permute(1, 2, 0)
     for step in range(horizon):
-        _check_time(keep_going, step, states[-1])
+        check_time(keep_going, step, states[-1])
         states.append(propagator.advance(step, states[-1], by_step[step].expand(draws.particles, -1, -1)))
     return Trajectories(torch.stack(states).permute(3, 1, 0, 2))
 
 
-def _check_time(keep_going: KeepGoing | None, step: int, state: Tensor | None = None) -> None:
-    """Asks before a step, and again when gradients come back to its `state`."""
+def check_time(keep_going: KeepGoing | None, step: int, state: Tensor | None = None) -> None:
+    """Asks before a step, and again when gradients come back to its `state`; raises RolloutInterrupted on a no."""
     if keep_going is None:
         return
     if not keep_going():
         raise RolloutInterrupted(f"stopped at step {step}")
     if state is not None and state.requires_grad:
-        state.register_hook(lambda gradient: _check_time(keep_going, step))
+        state.register_hook(lambda gradient: check_time(keep_going, step))

@@ -89,8 +89,3 @@ class BatchClock:
     def starved(self) -> None:
         """Takes note that a plan could not do a single iteration."""
         self._scale.starved()
-
-    def clear(self) -> None:
-        """Forgets all measurements."""
-        self._fixed = self._each = 0.0
-        self._scale.clear()

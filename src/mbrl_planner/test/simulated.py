@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Planning through the simulator itself: the true dynamics of the real robots."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from mbrl_core.config import load_preset
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import Robot, load_robot
 from mbrl_core.specs import Array
-from mbrl_core.tasks import Task, make_task
+from mbrl_core.tasks import Task, task_of_preset
 from mbrl_dynamics.registry import make_model
 from mbrl_planner.objective import ModelObjective
 from mbrl_planner.planner import Planner
@@ -29,9 +30,8 @@ class SimulatedObjective(ModelObjective):
 def robot_and_task(name: str, goal: tuple[float, ...] | None = None) -> tuple[Robot, Task]:
     """A robot of config/robots and the task that its file names."""
     robot = load_robot(CONFIG / "robots" / f"{name}.yaml")
-    preset = load_preset(CONFIG / "tasks" / f"{robot.task}.yaml", "task")
-    chosen = goal if goal is not None else tuple(preset["goal"])
-    return robot, make_task(preset["kind"], chosen, preset.get("parameters"), preset.get("weights"))
+    task = task_of_preset(load_preset(CONFIG / "tasks" / f"{robot.task}.yaml", "task"))
+    return robot, task if goal is None else dataclasses.replace(task, goal=goal)
 
 
 def run_episode(robot: Robot, task: Task, planner: Planner, steps: int, seed: int = 0) -> tuple[float, Array]:

@@ -83,12 +83,10 @@ def _dynamics(options: argparse.Namespace) -> dict[str, Any]:
 
 def _robot_tuning(robot: str) -> dict[str, Any]:
     """What config/tuning/ROBOT.yaml says of the planner."""
-    import yaml
+    from mbrl_core.config import load_tuning
 
     path = root() / "config" / "tuning" / f"{robot}.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    parameters = content.get("/**/planner", {}).get("ros__parameters", {})
-    return dict(parameters.get("planner", {}))
+    return dict(load_tuning(path, "planner").get("planner", {})) if path.is_file() else {}
 
 
 def _tune(options: argparse.Namespace) -> int:
@@ -96,7 +94,7 @@ def _tune(options: argparse.Namespace) -> int:
 
     from mbrl_core.config import ConfigurationError
     from mbrl_core.robot_file import load_robot
-    from mbrl_core.tasks import make_task
+    from mbrl_core.tasks import task_of_preset
     from mbrl_planner.nodes.configuration import PlannerNodeConfig
     from mbrl_planner.tuning import Stopwatch, same_kind, tune
 
@@ -110,10 +108,7 @@ def _tune(options: argparse.Namespace) -> int:
     robot = load_robot(root() / "config" / "robots" / f"{options.robot}.yaml")
     preset = _preset("planner", options.planner, "planner")
     kind, config = same_kind(preset, _robot_tuning(options.robot))
-    task_preset = _preset("tasks", robot.task, "task")
-    task = make_task(
-        task_preset["kind"], tuple(task_preset["goal"]), task_preset.get("parameters"), task_preset.get("weights")
-    )
+    task = task_of_preset(_preset("tasks", robot.task, "task"))
     budget = options.margin * fraction * robot.spec.period
     print(f"{kind} for {robot.spec.name!r}: plans of {1e3 * budget:.1f} ms, {config.horizon} steps ahead", flush=True)
     stopwatch = Stopwatch(kind, robot.spec, task, _dynamics(options), options.plans)
