@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 
@@ -16,17 +16,38 @@ from mbrl_planner.pace import BatchClock, IterationClock
 if TYPE_CHECKING:
     from mbrl_planner.planner import Objective
 
+Result = TypeVar("Result")
+
 Evaluate = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 """Returns [N], and maybe more [N, ...], of candidates [N, H, action_size]."""
+
+
+class Batches(Protocol):
+    """Who evaluates batches; what the two mean `Objective` says."""
+
+    @property
+    def divisible(self) -> bool: ...
+
+    def part_of_batch(self, first: int, begins: bool) -> None: ...
+
+
+class IndependentRows:
+    """Batches whose parts need not know of each other."""
+
+    divisible = True
+
+    def part_of_batch(self, first: int, begins: bool) -> None:
+        """Nothing changes."""
 
 
 class DeadlineKeeper:
     """Runs a planner's iterations and its evaluations so that they end by the deadline, in seconds of `clock`.
 
-    Three things do so. No iteration is started of which, as measured, too few candidates would be evaluated in time.
+    Four things do so. No iteration is started of which, as measured, too few candidates would be evaluated in time.
     An evaluation takes as many candidates as are expected to fit, in parts that are at most LARGEST_BET of the time
-    that is left until smaller ones would not pay: so an error of the expectation costs little. And an objective
-    that can stops in the middle of its work. Without a deadline everything is done, in one piece.
+    that is left until smaller ones would not pay: so an error of the expectation costs little. An objective that can
+    stops in the middle of its work. And work that nothing can stop is not started where it is expected to end too late.
+    Without a deadline everything is done, in one piece.
     """
 
     # The least share of an iteration's candidates that it is worth being done for. A plan's first iteration also brings
@@ -44,8 +65,10 @@ class DeadlineKeeper:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._pace = IterationClock()
+        self._first_pace = IterationClock()  # of an iteration that has no earlier plan to go on from: it may do more
         self._ending = IterationClock()  # from the end of the last evaluation to that of the plan
         self._batches: dict[str, BatchClock] = {}
+        self._pieces: dict[str, IterationClock] = {}  # of work that nothing can stop
         self._limit: float | None = None  # until when the present plan may evaluate
         self._grain = self.GRAIN
         self._anything_helps = False  # there is nothing to answer yet
@@ -57,12 +80,13 @@ class DeadlineKeeper:
 
     def expected_seconds(self, iterations: int) -> float:
         """Time that `iterations` whole iterations are expected to take; 0 before the first one."""
-        return self._pace.total(iterations)
+        return self._pace.total(iterations) or self._first_pace.total(iterations)
 
     def forget(self) -> None:
         """Forgets all measurements."""
         self._batches.clear()
-        for clock in (self._pace, self._ending):
+        self._pieces.clear()
+        for clock in (self._pace, self._first_pace, self._ending):
             clock.clear()
 
     def begin(self, deadline: float | None, objective: Objective) -> None:
@@ -85,6 +109,19 @@ class DeadlineKeeper:
         """Whether there is time left for evaluations."""
         return self._limit is None or self._clock() < self._limit - self._stop_early
 
+    def piece(self, name: str, work: Callable[[], Result]) -> Result:
+        """What `work` returns, which nothing can stop. Raises OutOfTime where it is expected to end after the limit.
+
+        `name` keeps the measurements of different work apart.
+        """
+        clock, started = self._pieces.setdefault(name, IterationClock()), self._clock()
+        if self._limit is not None and started + clock.expected(0) > self._limit:
+            clock.starved()
+            raise OutOfTime(f"the deadline leaves no time for {name}")
+        result = work()
+        clock.record(0, self._clock() - started)
+        return result
+
     def iterate(
         self,
         iterations: int,
@@ -103,8 +140,9 @@ class DeadlineKeeper:
         for index in range(iterations):
             started = self._clock()
             last = index == iterations - 1
-            expected = self._pace.expected(index)
             self._anything_helps = index == 0 and not warm
+            pace = self._first_pace if self._anything_helps else self._pace
+            expected = pace.expected(index)
             if self._limit is not None:
                 self._least_share = least if index else least_of_first
                 if started + self._least_share * expected > self._limit and not self._anything_helps:
@@ -116,11 +154,15 @@ class DeadlineKeeper:
             try:
                 iterate(index, last)
             except OutOfTime:
-                self._pace.record(index, max(self._clock() - started, expected))
+                pace.record(index, max(self._clock() - started, expected))
+                if not divisible:
+                    self._evaluated = self._clock()
                 return index
-            if self._evaluated == started:
-                self._evaluated = self._clock()  # nothing was evaluated through this object
-            self._pace.record(index, (self._clock() - started) / self.share)
+            if self._evaluated == started or not divisible:
+                self._evaluated = self._clock()  # an iteration that is done as a whole evaluates until its end
+            taken = self._clock() - started
+            # An iteration that made do with what it had before an evaluation that came to nothing says only "longer".
+            pace.record(index, taken / self.share if self.share > 0.0 else max(taken, expected))
             if done():
                 return index + 1
         return iterations
@@ -135,16 +177,38 @@ class DeadlineKeeper:
         self,
         evaluate: Evaluate,
         candidates: torch.Tensor,
-        objective: Objective,
+        objective: Batches,
         last_first: bool = False,
         name: str = "returns",
+        within: float | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """What `evaluate` says of candidates [N, H, action_size]: returns [N], which are -inf where time ran out, and
         maybe more [N, ...], zero there. `name` keeps the measurements of different functions apart.
 
         With `last_first` the first candidates are those that may be left out, else the last ones. Raises OutOfTime when
-        too few were evaluated to learn from.
+        too few were evaluated to learn from. `within` is for candidates of which some will do: they get this share of
+        the time that is left, and one is enough.
         """
+        if within is None:
+            return self._evaluate(evaluate, candidates, objective, last_first, name, self._least_share)
+        limit = self._limit
+        if limit is not None:
+            now = self._clock()
+            self._limit = min(limit, now + within * (limit - now))
+        try:
+            return self._evaluate(evaluate, candidates, objective, last_first, name, 0.0)
+        finally:
+            self._limit, self.share = limit, 1.0
+
+    def _evaluate(
+        self,
+        evaluate: Evaluate,
+        candidates: torch.Tensor,
+        objective: Batches,
+        last_first: bool,
+        name: str,
+        least_share: float,
+    ) -> tuple[torch.Tensor, ...]:
         clock = self._batches.setdefault(name, BatchClock())
         if self._to_calibrate is not None:
             self._to_calibrate[name] = evaluate, candidates[: self.MANY]
@@ -173,7 +237,7 @@ class DeadlineKeeper:
                 result[first : first + size] = value
         self._evaluated = self._clock()
         self.share = min(self.share, done / count)
-        if done == 0 or (self.share < self._least_share and not self._anything_helps):
+        if done == 0 or (self.share < least_share and not self._anything_helps):
             raise OutOfTime(f"the deadline left time for {done} of {count} candidates")
         return results
 
@@ -184,7 +248,7 @@ class DeadlineKeeper:
             late = now - (self._limit - self._stop_early)
             clock.stopping.record(0, min(max(late, 0.0), self.LARGEST_BET * (self._limit - started)))
 
-    def _part_size(self, left: int, clock: BatchClock, objective: Objective, begins: bool) -> int:
+    def _part_size(self, left: int, clock: BatchClock, objective: Batches, begins: bool) -> int:
         """How many of `left` candidates to evaluate next; 0 when there is no time for any."""
         if self._limit is None:
             return left

@@ -8,16 +8,18 @@ the dynamics have it.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mbrl_core.specs import Array, RobotSpec
-from mbrl_dynamics.model import DynamicsModel
-from mbrl_dynamics.rollout import rollout
+from mbrl_dynamics.model import DynamicsModel, KeepGoing
+from mbrl_dynamics.rollout import RolloutInterrupted, rollout
+from mbrl_planner.errors import OutOfTime
 
+Result = TypeVar("Result")
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 """State, action, next state [..., size] -> [...]."""
 Ended = Callable[[Tensor], Tensor]
@@ -30,8 +32,11 @@ class Dynamics(Protocol):
     def step(self, state: Tensor, action: Tensor) -> Tensor:
         """Next state [N, n]."""
 
-    def rollout(self, state: Tensor, actions: Tensor) -> Tensor:
-        """States [N, H + 1, n] from `state` [n] under actions [N, H, m]: the steps at once, where that is faster."""
+    def rollout(self, state: Tensor, actions: Tensor, keep_going: KeepGoing | None) -> Tensor:
+        """States [N, H + 1, n] from `state` [n] under actions [N, H, m]: the steps at once, where that is faster.
+
+        Raises RolloutInterrupted once `keep_going` says no.
+        """
 
     def jacobians(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """f_x [N, n, n] and f_u [N, n, m]."""
@@ -49,10 +54,10 @@ class MeanDynamics:
     def step(self, state: Tensor, action: Tensor) -> Tensor:
         return self._model.predict(self._own(state), self._own(action)).mean.mean(dim=0).double()
 
-    def rollout(self, state: Tensor, actions: Tensor) -> Tensor:
-        members, unused = self._model.members, torch.Generator()
-        states = rollout(self._model, self._own(state), self._own(actions), members, "mean", unused).states
-        return states[:, 0].double()
+    def rollout(self, state: Tensor, actions: Tensor, keep_going: KeepGoing | None) -> Tensor:
+        model, unused = self._model, torch.Generator()
+        rolled = rollout(model, self._own(state), self._own(actions), model.members, "mean", unused, keep_going)
+        return rolled.states[:, 0].double()
 
     def jacobians(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         by_state, by_action = self._model.jacobians(self._own(state), self._own(action))
@@ -93,6 +98,26 @@ class Expansion:
     curvature: Array
 
 
+class Timing(Protocol):
+    """Who watches over the time that a problem's work takes."""
+
+    def piece(self, name: str, work: Callable[[], Result]) -> Result:
+        """What `work` returns, which nothing can stop. Raises OutOfTime where there is no time for it."""
+
+    def keep_going(self) -> bool:
+        """Asked before every step by work that can stop; it raises OutOfTime on a no."""
+
+
+class Unhurried(Timing):
+    """There is time for everything."""
+
+    def piece(self, name: str, work: Callable[[], Result]) -> Result:
+        return work()
+
+    def keep_going(self) -> bool:
+        return True
+
+
 class TrajectoryProblem:
     """Return of trajectories under deterministic dynamics, within the action limits of `spec`.
 
@@ -108,23 +133,26 @@ class TrajectoryProblem:
         angular = torch.as_tensor(spec.state.angular)
         self._turn = torch.where(angular, 2.0 * math.pi, 1.0).double()
         self._wrap = angular.double()
-        self.check_time: Callable[[], None] = lambda: None  # called before every step; what it raises ends the work
+        self.timing: Timing = Unhurried()
 
     @torch.inference_mode()
     def open_loop(self, state: Array, actions: Array) -> list[Trajectory]:
         """Trajectories of actions [N, H, m], clipped to the limits, from `state` [n].
 
-        Returns of -inf are those of trajectories that are not finite.
+        Returns of -inf are those of trajectories that are not finite. Raises OutOfTime, see `timing`.
         """
-        self.check_time()
         clipped = torch.clamp(torch.as_tensor(actions, dtype=torch.float64), self._lower, self._upper)
-        return self._judged(self._dynamics.rollout(torch.as_tensor(state), clipped), clipped)
+        try:
+            states = self._dynamics.rollout(torch.as_tensor(state), clipped, self.timing.keep_going)
+        except RolloutInterrupted as interrupted:
+            raise OutOfTime(str(interrupted)) from None
+        return self._judged(states, clipped)
 
     @torch.inference_mode()
     def closed_loop(self, state: Array, reference: Array, actions: Array, gains: Array) -> list[Trajectory]:
         """Trajectories of u_t = actions_t + gains_t (x_t - reference_t), angles wrapped, clipped to the limits.
 
-        `state` [n], `reference` [H + 1, n], actions [N, H, m], gains [H, m, n].
+        `state` [n], `reference` [H + 1, n], actions [N, H, m], gains [H, m, n]. Raises OutOfTime, see `timing`.
         """
         wanted, about, feedback = (torch.as_tensor(values) for values in (actions, reference, np.swapaxes(gains, 1, 2)))
         count, horizon, _ = wanted.shape
@@ -132,7 +160,8 @@ class TrajectoryProblem:
         executed = torch.empty_like(wanted)
         states[:, 0] = current = torch.as_tensor(state).expand(count, -1)
         for step in range(horizon):
-            self.check_time()
+            if not self.timing.keep_going():
+                raise OutOfTime(f"stopped at step {step}")
             error = current - about[step]
             error = error - self._wrap * torch.round(error / self._turn) * self._turn
             action = torch.clamp(wanted[:, step] + error @ feedback[step], self._lower, self._upper)
@@ -150,11 +179,16 @@ class TrajectoryProblem:
         return [Trajectory(*row) for row in zip(*columns, strict=True)]
 
     def expand(self, trajectory: Trajectory, second_order: bool) -> Expansion:
-        """Derivatives along `trajectory`; those of second order of the dynamics where `second_order` asks for them."""
+        """Derivatives along `trajectory`; those of second order of the dynamics where `second_order` asks for them.
+
+        Raises OutOfTime, see `timing`.
+        """
         states, actions = torch.as_tensor(trajectory.states), torch.as_tensor(trajectory.actions)
-        by_state, by_action = self._dynamics.jacobians(states[:-1], actions)
-        hessian = self._dynamics.hessians(states[:-1], actions).numpy() if second_order else None
-        slope, curvature = self._penalty_derivatives(states, actions)
+        dynamics, piece, hessian = self._dynamics, self.timing.piece, None
+        by_state, by_action = piece("jacobians", lambda: dynamics.jacobians(states[:-1], actions))
+        if second_order:
+            hessian = piece("hessians", lambda: dynamics.hessians(states[:-1], actions)).numpy()
+        slope, curvature = piece("penalty", lambda: self._penalty_derivatives(states, actions))
         return Expansion(by_state.numpy(), by_action.numpy(), hessian, slope, curvature)
 
     def _penalty_derivatives(self, states: Tensor, actions: Tensor) -> tuple[Array, Array]:

@@ -4,15 +4,18 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbrl_core.config import parameter
 from mbrl_core.specs import Array
+from mbrl_planner.errors import OutOfTime
 from mbrl_planner.noise import coloured_noise
 from mbrl_planner.planner import Actions, Answer, Planner, PlannerConfig
 from mbrl_planner.registry import PLANNERS
 
 # Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization", algorithm 1.
 FIRST_DECAY, SECOND_DECAY, EPSILON = 0.9, 0.999, 1e-8
+SHARE_OF_STARTS = 0.5  # most of the time left that a look at all starts, without gradients, may take
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class GradientShooting(Planner):
     "Model-Predictive Control via Cross-Entropy and Gradient-Based Optimization", for action sequences). The first
     sequence starts from the last plan, the others from noise around it: restarts, since J has many local optima. Long
     horizons make gradients explode where the dynamics are chaotic (Parmas et al. 2018); Adam bounds each step, and a
-    sequence without finite return or gradient goes on from the best one. The best sequence seen is executed.
+    sequence without finite return or gradient goes on from the best one. The best sequence seen is executed. Without
+    an earlier plan all starts are first evaluated without gradient, which takes many times as long: they are an answer
+    where it does not fit.
     """
 
     kind = "gradient"
@@ -62,14 +67,26 @@ class GradientShooting(Planner):
         self._first_moment = np.zeros_like(self._sequences)
         self._second_moment = np.zeros_like(self._sequences)
         self._best = Answer(last, -np.inf)
+        self._finished = False
 
     def _iterate(self, state: Array, index: int, last: bool) -> None:
-        returns, gradient = self._evaluate_with_gradient(state, self._sequences)
+        if index == 0 and not self.has_answer:
+            self._keep_best(self._evaluate(state, self._sequences, within=SHARE_OF_STARTS))
+        try:
+            returns, gradient = self._evaluate_with_gradient(state, self._sequences)
+        except OutOfTime:
+            if index > 0 or self.has_answer:
+                raise
+            self._finished = True  # the best start is an answer
+            return
+        self._keep_best(returns)
+        if not last:
+            self._ascend(gradient, np.isfinite(returns), index)
+
+    def _keep_best(self, returns: NDArray[np.float32]) -> None:
         best = int(np.argmax(returns))
         if returns[best] > self._best.predicted_return:
             self._best = Answer(self._sequences[best].copy(), float(returns[best]), self.objective.prediction(best))
-        if not last:
-            self._ascend(gradient, np.isfinite(returns), index)
 
     def _ascend(self, gradient: Actions, finite: np.ndarray, index: int) -> None:
         """One step of Adam in units of half the action range."""
@@ -83,6 +100,9 @@ class GradientShooting(Planner):
         self._sequences += rate * first / (np.sqrt(second) + np.float32(EPSILON))
         self._sequences[lost] = self._best.actions
         np.clip(self._sequences, self.lower, self.upper, out=self._sequences)
+
+    def _done(self) -> bool:
+        return self._finished
 
     def _answer(self) -> Answer:
         return self._best

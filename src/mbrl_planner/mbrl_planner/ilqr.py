@@ -96,10 +96,9 @@ class Ilqr(TrajectoryPlanner):
 
     def _improve(self, problem: TrajectoryProblem, state: Array) -> None:
         if self._expansion is None:
-            problem.check_time()
             self._expansion = problem.expand(self._nominal, self.second_order)
-            problem.check_time()
-        improvement = self._improvement(self._expansion)
+        expansion = self._expansion
+        improvement = problem.timing.piece("backward_pass", lambda: self._improvement(expansion))
         if improvement is None:
             self._finished = True
             return

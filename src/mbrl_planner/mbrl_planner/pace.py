@@ -14,6 +14,7 @@ class IterationClock:
 
     def __init__(self) -> None:
         self._bounds: list[float] = []
+        self._least: list[float] = []  # what made one slower than the fastest may pass, the rest will not
 
     def expected(self, index: int) -> float:
         """Seconds that iteration `index` is expected to take; 0 while nothing has been measured."""
@@ -25,7 +26,9 @@ class IterationClock:
         """Takes the measured duration of iteration `index`."""
         if index >= len(self._bounds):
             self._bounds.append(seconds)
+            self._least.append(seconds)
             return
+        self._least[index] = min(self._least[index], seconds)
         gap = seconds - self._bounds[index]
         self._bounds[index] += (self.RISE if gap > 0.0 else self.FALL) * gap
 
@@ -35,11 +38,12 @@ class IterationClock:
 
     def clear(self) -> None:
         """Forgets all measurements."""
-        self._bounds = []
+        self._bounds, self._least = [], []
 
     def starved(self) -> None:
-        """Takes note that a plan could not do a single iteration."""
-        self._bounds = [self.FORGET * bound for bound in self._bounds]
+        """Takes note that a plan could not do a single iteration: what is expected falls, to the least measured."""
+        pairs = zip(self._bounds, self._least, strict=True)
+        self._bounds = [max(self.FORGET * bound, least) for bound, least in pairs]
 
 
 class BatchClock:

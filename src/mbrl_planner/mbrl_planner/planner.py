@@ -142,7 +142,7 @@ class Planner(ABC):
     the deadline and the checks. `objective` may be replaced between plans (a new model or task): the warm start stays.
     `clock` is in the seconds of `deadline`; it is an argument so that tests need not wait. An iteration evaluates its
     candidates by `_evaluate`, which keeps to the deadline (DeadlineKeeper says how); whatever else takes long in one
-    calls `_check_time` now and then. What an iteration changes in the planner's answer it changes after that: it may
+    goes through the keeper's `piece`. What an iteration changes in the planner's answer it changes after that: it may
     end there by OutOfTime.
     """
 
@@ -254,11 +254,6 @@ class Planner(ABC):
             deadline_missed=deadline is not None and self._clock() > deadline,
         )
 
-    def _check_time(self) -> None:
-        """For long work within an iteration. Raises OutOfTime, by which the iteration is given up."""
-        if not self._time.keep_going():
-            raise OutOfTime("the deadline has come")
-
     def _steps_passed(self, episode: int, step: int) -> int:
         """Steps since the previous plan; forgets a warm start that is of another episode or no longer overlaps."""
         if self._previous is None:
@@ -281,9 +276,11 @@ class Planner(ABC):
         tail = np.repeat(actions[..., -1:, :], passed, axis=-2)
         return np.concatenate([actions[..., passed:, :], tail], axis=-2)
 
-    def _evaluate(self, state: Array, candidates: Actions, last_first: bool = False) -> NDArray[np.float32]:
+    def _evaluate(
+        self, state: Array, candidates: Actions, last_first: bool = False, within: float | None = None
+    ) -> NDArray[np.float32]:
         """Returns [N] of candidates [N, H, action_size]; -inf for those that a deadline left no time for: the last
-        ones, or with `last_first` the first ones.
+        ones, or with `last_first` the first ones. With `within` they get this share of the time left, and one will do.
 
         Raises PlanningError when none is finite, and OutOfTime when too few were evaluated to learn from.
         """
@@ -291,7 +288,8 @@ class Planner(ABC):
         def evaluate(sequences: torch.Tensor) -> tuple[torch.Tensor]:
             return (self.objective(state, sequences),)
 
-        (returns,) = self._time.evaluate(evaluate, torch.from_numpy(candidates), self.objective, last_first)
+        sequences = torch.from_numpy(candidates)
+        (returns,) = self._time.evaluate(evaluate, sequences, self.objective, last_first, within=within)
         return self._check_returns(returns.numpy(), state)
 
     def _evaluate_with_gradient(self, state: Array, candidates: Actions) -> tuple[NDArray[np.float32], Actions]:

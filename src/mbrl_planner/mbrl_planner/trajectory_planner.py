@@ -4,14 +4,17 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from mbrl_core.config import parameter
 from mbrl_core.specs import Array, state_difference
+from mbrl_planner.deadline import IndependentRows
 from mbrl_planner.expansion import Expansion, Trajectory, TrajectoryProblem
 from mbrl_planner.noise import coloured_noise
 from mbrl_planner.planner import Answer, Planner, PlannerConfig
 
 AS_PREDICTED = 1e-4  # most feedback, in half ranges, that a start may do without
+SHARE_OF_STARTS = 0.5  # most of the time left that a choice among starts may take: the rest is for improving the best
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,10 @@ class TrajectoryPlanner(Planner):
     in_parts = False
 
     def _problem(self) -> TrajectoryProblem:
-        """The problem of an iteration, whose rollouts end by OutOfTime when the deadline comes."""
+        """The problem of an iteration, whose work ends by OutOfTime when the deadline comes."""
         problem = self.objective.trajectory_problem(self.spec)
         if self.objective.divisible:
-            self._check_time()
-            problem.check_time = self._check_time
+            problem.timing = self._time
         return problem
 
     def reset(self) -> None:
@@ -78,19 +80,34 @@ class TrajectoryPlanner(Planner):
         """The best of `count` trajectories from `state` [n]: the last plan, executed with its own feedback, and others
         with noise of `std` half ranges, whose power falls as 1 / frequency^exponent.
 
-        Raises PlanningError when none has a finite return.
+        Where a deadline is near they are fewer. Raises PlanningError when none has a finite return, and OutOfTime.
         """
         noise = coloured_noise(self.random, exponent, count, self.config.horizon, self.spec.action.size)
         noise[0] = 0.0
         wanted = self._nominal.actions + noise * np.float32(std) * self.half_range
         # Where the robot is where it was to be, feedback changes nothing and the whole horizon is one call.
         error = state_difference(state, self._nominal.states[0], self.spec.state.angular)
-        if np.abs(self._gains @ error).max() < AS_PREDICTED * self.half_range.max():
-            starts = problem.open_loop(state, wanted)
+        as_predicted = np.abs(self._gains @ error).max() < AS_PREDICTED * self.half_range.max()
+
+        def evaluate(part: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            if as_predicted:
+                rolled = problem.open_loop(state, part.numpy())
+            else:
+                rolled = problem.closed_loop(state, self._nominal.states, part.numpy(), self._gains)
+            totals = torch.tensor([one.total for one in rolled], dtype=torch.float64)
+            states, actions = (np.stack([getattr(one, name) for one in rolled]) for name in ("states", "actions"))
+            return totals, torch.from_numpy(states), torch.from_numpy(actions)
+
+        sequences = torch.from_numpy(wanted)
+        if self.objective.divisible:
+            name = "open_loop" if as_predicted else "closed_loop"
+            share = None if count == 1 else SHARE_OF_STARTS
+            rated = self._time.evaluate(evaluate, sequences, IndependentRows(), name=name, within=share)
         else:
-            starts = problem.closed_loop(state, self._nominal.states, wanted, self._gains)
-        returns = self._check_returns(np.array([start.total for start in starts]), state)
-        return starts[int(np.argmax(returns))]
+            rated = evaluate(sequences)
+        totals, states, actions = rated
+        best = int(np.argmax(self._check_returns(totals.numpy(), state)))
+        return Trajectory(states[best].numpy(), actions[best].numpy(), float(totals[best]))
 
     def _done(self) -> bool:
         return self._finished

@@ -10,6 +10,8 @@ import torch
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, StateSpec
 from mbrl_dynamics.closed_loop import BatchPolicy
 from mbrl_dynamics.derivatives import step_hessians, step_jacobians
+from mbrl_dynamics.model import KeepGoing
+from mbrl_dynamics.rollout import check_time
 from mbrl_planner.expansion import TrajectoryProblem
 from mbrl_planner.planner import Objective
 
@@ -48,9 +50,10 @@ class ExactDynamics:
     def step(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         return self._step(state, action).double()
 
-    def rollout(self, state: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    def rollout(self, state: torch.Tensor, actions: torch.Tensor, keep_going: KeepGoing | None) -> torch.Tensor:
         states = [state.expand(len(actions), -1).double()]
         for index in range(actions.shape[1]):
+            check_time(keep_going, index)
             states.append(self.step(states[-1], actions[:, index]))
         return torch.stack(states, dim=1)
 
