@@ -38,10 +38,10 @@ SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "cem": CEM,
     "icem": {
         "initial_std": (0.25, 0.5, 1.0),
-        "elite_share": (0.1, 10 / 60, 0.25),
+        "elite_share": (0.05, 0.1, 0.2),
         "noise_exponent": (1.0, 2.0, 3.0),
         "carried_std": (0.0, 2.0),
-        "momentum": (0.1, 0.3),
+        "momentum": (0.05, 0.1, 0.3),
         "kept_elites": (0.3, 0.5),
         "iterations": (2, 3, 4),
     },

@@ -18,6 +18,7 @@ from mbrl_core.dataset import Transitions
 from mbrl_core.random_streams import generator, stream_seed
 from mbrl_core.specs import RobotSpec
 from mbrl_dynamics.encoding import Encoder, Normalisation
+from mbrl_dynamics.ensemble_derivatives import MeanDerivatives
 from mbrl_dynamics.ensemble_folding import FoldedEnsemble
 from mbrl_dynamics.ensemble_gradient import LikelihoodGradient
 from mbrl_dynamics.ensemble_kernel import EnsembleKernel
@@ -208,6 +209,16 @@ class Ensemble(DynamicsModel):
             for name in ("log_variance_upper", "log_variance_lower"):
                 weights[name] += 2.0 * torch.log(gain)
             weights["bias_out"][..., outputs:] += 2.0 * torch.log(gain)
+
+    def jacobians(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        slope = self._mean_derivatives().jacobians(state, action)
+        return slope[..., : self.encoder.state_size], slope[..., self.encoder.state_size :]
+
+    def hessians(self, state: Tensor, action: Tensor) -> Tensor:
+        return self._mean_derivatives().hessians(state, action)
+
+    def _mean_derivatives(self) -> MeanDerivatives:
+        return MeanDerivatives(self.encoder, self.normalisation, self.weights)
 
     def stepper(self, rows: int) -> EnsembleStepper:
         if rows not in self._steppers:

@@ -18,6 +18,8 @@ from problems import (
 
 from mbrl_core.checkpoint import decode_arrays, encode_arrays
 from mbrl_core.config import ConfigurationError
+from mbrl_core.robot_file import load_robot
+from mbrl_dynamics.derivatives import step_hessians, step_jacobians
 from mbrl_dynamics.encoding import Encoder
 from mbrl_dynamics.model import FitInterrupted, ModelError
 from mbrl_dynamics.registry import DYNAMICS, make_model
@@ -250,3 +252,20 @@ def test_unknown_names_are_refused():
         make_model("ensemble", {"layers": 3}, SPEC, 0)
     with pytest.raises(ConfigurationError, match="'members': got 0, expected at least 1"):
         make_model("ensemble", {"members": 0}, SPEC, 0)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_written_out_derivatives_are_those_of_automatic_differentiation(layers):
+    robot = load_robot(ROBOT_FILE.parent / "reacher.yaml")  # two angles, two actions
+    model = make_model("ensemble", {"hidden_layers": layers, "hidden_size": 16}, robot.spec, 0)
+    random = torch.Generator().manual_seed(0)
+    for values in (*model.weights.values(), *vars(model.normalisation).values()):
+        values.add_(0.3 * torch.rand(values.shape, generator=random))
+    state, action = torch.randn(7, robot.spec.state.size, generator=random), torch.rand(7, 2, generator=random)
+    rows = model._for_members(state, action)
+    for found, expected in zip(
+        (*model.jacobians(state, action), model.hessians(state, action)),
+        (*step_jacobians(model._step_mean, *rows), step_hessians(model._step_mean, *rows)),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)

@@ -53,7 +53,7 @@ class Cem(Planner):
         self._return = float("nan")
 
     def _begin(self, passed: int) -> None:
-        self._mean = self._shifted(self._mean, passed)
+        self._mean = self._shifted(self._mean, passed, self.centre)
         std = np.float32(self.config.initial_std) * self.half_range
         self._variance = np.tile(std * std, (self.config.horizon, 1))
 

@@ -74,7 +74,7 @@ class CmaEs(Planner):
 
     def _begin(self, passed: int) -> None:
         config, size = self.config, self.spec.action.size
-        self._mean = self._shifted(self._mean, passed)
+        self._mean = self._shifted(self._mean, passed, 0.0)
         dimension = config.horizon * size
         self._strategy = Strategy(dimension, config.population_size)
         self._sigma = config.initial_std

@@ -57,7 +57,7 @@ class GradientShooting(Planner):
 
     def _begin(self, passed: int) -> None:
         config = self.config
-        last = self._shifted(self._best.actions, passed)
+        last = self._shifted(self._best.actions, passed, self.centre)
         noise = coloured_noise(
             self.random, config.noise_exponent, config.population_size, config.horizon, self.spec.action.size
         )

@@ -69,7 +69,8 @@ class Icem(Planner):
 
     Beyond the paper, `carried_std`: a plan's standard deviation starts from that of the last one. With few
     candidates in many dimensions three iterations hardly narrow the distribution; carried on, it narrows from
-    step to step, while `fresh_share` of the candidates goes on looking farther away.
+    step to step, while `fresh_share` of the candidates goes on looking farther away. The elites' variance is the
+    unbiased one: of few elites the other is far too small.
     """
 
     kind = "icem"
@@ -83,7 +84,7 @@ class Icem(Planner):
         self._best = Answer(self._mean, -np.inf)
 
     def _begin(self, passed: int) -> None:
-        self._mean = self._shifted(self._mean, passed)
+        self._mean = self._shifted(self._mean, passed, self.centre)
         self._std = self._first_std(passed)
         self._best = Answer(self._mean, -np.inf)
         if self._elites is not None and passed > 0:
@@ -129,7 +130,7 @@ class Icem(Planner):
             self._best = Answer(elites[0], float(returns[best]), self.objective.prediction(best))
         keep = np.float32(config.momentum)
         self._mean = keep * self._mean + (1 - keep) * elites.mean(axis=0)
-        self._std = keep * cast(Actions, self._std) + (1 - keep) * elites.std(axis=0)
+        self._std = keep * cast(Actions, self._std) + (1 - keep) * elites.std(axis=0, ddof=min(1, len(elites) - 1))
         kept = int(config.kept_elites * config.elites)
         self._elites = elites[:kept].copy() if kept else None
 

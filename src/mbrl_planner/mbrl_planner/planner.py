@@ -269,11 +269,18 @@ class Planner(ABC):
         return np.tile(self.centre, (self.config.horizon, 1))
 
     @staticmethod
-    def _shifted(actions: Rows, passed: int) -> Rows:
-        """`actions` [..., H, action_size] moved forward by `passed` < H steps; the last row is repeated."""
+    def _shifted(actions: Rows, passed: int, fill: NDArray[np.floating[Any]] | float | None = None) -> Rows:
+        """`actions` [..., H, size] moved forward by `passed` < H steps; the steps that come into view get `fill`, by
+        default the last row.
+
+        The mean of a search is to start from `fill`: the last row is chosen for one step's reward alone, so it lies at
+        a limit often, from where a distribution within the limits finds no way back.
+        """
         if passed == 0:
             return actions
         tail = np.repeat(actions[..., -1:, :], passed, axis=-2)
+        if fill is not None:
+            tail[...] = fill
         return np.concatenate([actions[..., passed:, :], tail], axis=-2)
 
     def _evaluate(

@@ -41,7 +41,7 @@ class PoplinAInit(PolicyPlanner, Cem):
 
     def _begin(self, passed: int) -> None:
         super()._begin(passed)
-        self._reference = self._shifted(self._reference, passed)
+        self._reference = self._shifted(self._reference, passed, self.centre)
 
     def _iterate(self, state: Array, index: int, last: bool) -> None:
         if index == 0 and self.policy.trained:

@@ -38,7 +38,7 @@ class PoplinAReplan(ClosedLoopCem):
         return np.float32(self.config.initial_std) * self.half_range
 
     def _moved(self, values: Actions, passed: int) -> Actions:
-        return self._shifted(values, passed)
+        return self._shifted(values, passed, 0.0)
 
     def _policy(self, candidates: torch.Tensor) -> BatchPolicy:
         lower, upper = torch.from_numpy(self.lower), torch.from_numpy(self.upper)

@@ -73,7 +73,7 @@ class PoplinP(ClosedLoopCem):
         return values
 
     def _moved(self, values: Actions, passed: int) -> Actions:
-        return self._shifted(values, passed) if self.config.noise == "separate" else values
+        return self._shifted(values, passed, 0.0) if self.config.noise == "separate" else values
 
     def _policy(self, candidates: torch.Tensor) -> BatchPolicy:
         return self.policy.perturbed(candidates)

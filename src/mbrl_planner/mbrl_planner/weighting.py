@@ -47,7 +47,7 @@ class WeightedAverage(Planner):
         self._return = float("nan")
 
     def _begin(self, passed: int) -> None:
-        self._mean = self._shifted(self._mean, passed)
+        self._mean = self._shifted(self._mean, passed, self.centre)
 
     def _iterate(self, state: Array, index: int, last: bool) -> None:
         config = self.config
