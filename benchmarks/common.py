@@ -26,11 +26,17 @@ def bar(name: str, value: float, *, at_least: float | None = None, at_most: floa
     return {"name": name, "value": value, "bound": bound, "ok": math.isfinite(value) and holds}
 
 
-def report(bench: str, bars: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> int:
+def report(
+    bench: str,
+    bars: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+    figures: Mapping[str, Any] | None = None,
+) -> int:
     """Writes `rows` to benchmarks/results/BENCH.csv, what they come to and the machine to BENCH.json beside it, and
     prints the RESULT line, the last line of output.
 
-    Each bar is a mapping as `bar` makes it. Returns the exit status: 0 when there are bars and all hold, else 1.
+    Each bar is a mapping as `bar` makes it; `figures` are told beside them and judged by none. Returns the exit
+    status: 0 when there are bars and all hold, else 1.
     """
     ok = bool(bars) and all(item["ok"] for item in bars)
     if rows:
@@ -38,7 +44,8 @@ def report(bench: str, bars: Sequence[Mapping[str, Any]], rows: Sequence[Mapping
     printable = [
         {**item, "value": item["value"] if math.isfinite(item["value"]) else str(item["value"])} for item in bars
     ]
-    result = {"bench": bench, "ok": ok, "bars": printable, "machine": machine()}
+    told = {} if figures is None else {"figures": dict(figures)}
+    result = {"bench": bench, "ok": ok, "bars": printable, **told, "machine": machine()}
     if rows:
         (RESULTS / f"{bench}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     sys.stderr.flush()
