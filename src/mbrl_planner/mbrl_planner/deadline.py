@@ -257,15 +257,18 @@ class DeadlineKeeper:
             return 0
         if not objective.divisible:
             return left
+        few = -(-left // self.UNMEASURED_PARTS)
         if not clock.measured:
-            return -(-left // self.UNMEASURED_PARTS)
+            return few
+        if begins and self._anything_helps:  # a few candidates come first: then there is an answer
+            return max(1, min(few, clock.fitting(self.LARGEST_BET * remaining)))
         bet = self.LARGEST_BET * remaining
         if clock.expected(left) <= bet:
             return left
         size = min(left, max(clock.fitting(bet), clock.worthwhile(self._grain)))
         if clock.expected(size) > self.LAST_BET * remaining:
             size = clock.fitting(self.LAST_BET * remaining)
-        return max(size, 1) if begins and self._anything_helps else size
+        return size
 
     @contextmanager
     def calibration(self) -> Iterator[None]:

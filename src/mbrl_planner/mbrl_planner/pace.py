@@ -11,10 +11,14 @@ class IterationClock:
     RISE = 0.5  # share of the gap closed by one slower iteration
     FALL = 0.1  # and by one faster iteration
     FORGET = 0.9  # factor after a plan that had no time at all: one slow outlier must not stop planning for good
+    ENOUGH = 8  # measurements of which the least is what an iteration does take, when nothing disturbs it
+    PATIENCE = 200  # plans without time in a row, after which one is tried all the same: the machine may be another
 
     def __init__(self) -> None:
         self._bounds: list[float] = []
-        self._least: list[float] = []  # what made one slower than the fastest may pass, the rest will not
+        self._least: list[float] = []
+        self._counts: list[int] = []
+        self._starved = 0
 
     def expected(self, index: int) -> float:
         """Seconds that iteration `index` is expected to take; 0 while nothing has been measured."""
@@ -27,7 +31,10 @@ class IterationClock:
         if index >= len(self._bounds):
             self._bounds.append(seconds)
             self._least.append(seconds)
+            self._counts.append(1)
             return
+        self._starved = 0
+        self._counts[index] += 1
         self._least[index] = min(self._least[index], seconds)
         gap = seconds - self._bounds[index]
         self._bounds[index] += (self.RISE if gap > 0.0 else self.FALL) * gap
@@ -38,12 +45,18 @@ class IterationClock:
 
     def clear(self) -> None:
         """Forgets all measurements."""
-        self._bounds, self._least = [], []
+        self._bounds, self._least, self._counts, self._starved = [], [], [], 0
 
     def starved(self) -> None:
         """Takes note that a plan could not do a single iteration: what is expected falls, to the least measured."""
-        pairs = zip(self._bounds, self._least, strict=True)
-        self._bounds = [max(self.FORGET * bound, least) for bound, least in pairs]
+        self._starved += 1
+        if self._starved >= self.PATIENCE:
+            self._bounds = [0.0] * len(self._bounds)
+            self._starved = 0
+            return
+        for index, (least, count) in enumerate(zip(self._least, self._counts, strict=True)):
+            floor = least if count >= self.ENOUGH else 0.0
+            self._bounds[index] = max(self.FORGET * self._bounds[index], floor)
 
 
 class BatchClock:

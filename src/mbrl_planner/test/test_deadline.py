@@ -357,21 +357,26 @@ def test_work_that_nothing_can_stop_is_not_started_too_late() -> None:
         keeper.begin(now + seconds, TimedObjective(0.0))
 
     keeper = DeadlineKeeper(lambda: now)
-    begin(1.0)
-    keeper.piece("derivatives", lambda: work(0.3))
-    keeper.piece("others", lambda: work(0.6))
-    begin(0.2)
-    for _ in range(100):  # it has never taken less
-        with pytest.raises(OutOfTime, match="derivatives"):
-            keeper.piece("derivatives", lambda: work(0.3))
-    begin(0.35)
+    def refusals(budget: float) -> int:
+        """Until the work is done."""
+        for count in range(1000):
+            begin(budget)
+            try:
+                keeper.piece("derivatives", lambda: work(0.3))
+                return count
+            except OutOfTime:
+                pass
+        return 1000
+
+    # The first one may be slow for reasons that pass, and so may any other.
+    begin(5.0)
     keeper.piece("derivatives", lambda: work(3.0))
-    refusals = 0
-    while True:
-        begin(0.35)
-        try:
-            keeper.piece("derivatives", lambda: work(0.3))
-            break
-        except OutOfTime:
-            refusals += 1
-    assert 1 < refusals < 30
+    keeper.piece("others", lambda: work(0.6))
+    assert 1 < refusals(0.35) < 30
+    for _ in range(IterationClock.ENOUGH):
+        assert refusals(1.0) < 30
+    begin(1.0)
+    keeper.piece("derivatives", lambda: work(3.0))
+    assert 1 < refusals(0.35) < 30
+    # It has never taken less: it is tried once in a long while.
+    assert refusals(0.2) == IterationClock.PATIENCE
