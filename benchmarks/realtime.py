@@ -64,7 +64,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--robots", nargs="+", default=list(ROBOTS), choices=list(ROBOTS), help="default: both")
     parser.add_argument("--planner", default="icem", help="planner preset (default: icem)")
     parser.add_argument("--parameters", default="", help="parameter file, as `./mbrl tune planner` writes it")
-    parser.add_argument("--judged", type=int, default=8, help="trials that are scored, of the last half (default: 8)")
+    parser.add_argument("--judged", type=int, default=6, help="trials that are scored, of the last half (default: 6)")
     parser.add_argument("--seed", type=int, default=0, help="of start states, goals and all random streams")
     parser.add_argument("--keep", default="", help="folder to keep the runs in (default: thrown away)")
     options = parser.parse_args()
