@@ -219,7 +219,9 @@ class DeadlineKeeper:
             if size < count:
                 objective.part_of_batch(first, begins=done == 0)
             started = self._clock()
-            self._stop_early = clock.stopping.expected(0)
+            # A first answer is worth the risk of being late by what stopping takes.
+            first_answer = done == 0 and self._anything_helps
+            self._stop_early = 0.0 if first_answer else clock.stopping.expected(0)
             try:
                 values = evaluate(candidates[first : first + size])
             except OutOfTime:
@@ -237,6 +239,8 @@ class DeadlineKeeper:
                 result[first : first + size] = value
         self._evaluated = self._clock()
         self.share = min(self.share, done / count)
+        if done == 0:
+            clock.starved()  # or one evaluation that the machine stood still in would end all planning
         if done == 0 or (self.share < least_share and not self._anything_helps):
             raise OutOfTime(f"the deadline left time for {done} of {count} candidates")
         return results

@@ -104,5 +104,6 @@ class BatchClock:
         return max(1, self.fitting(seconds), round(self.WORTHWHILE * self._fixed / self._each))
 
     def starved(self) -> None:
-        """Takes note that a plan could not do a single iteration."""
+        """Takes note that not a single candidate was evaluated."""
         self._scale.starved()
+        self.stopping.starved()

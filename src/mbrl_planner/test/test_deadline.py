@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Deadlines, with a clock that the objective moves: nothing here depends on the machine's speed."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -170,6 +172,31 @@ def test_an_evaluation_that_gets_slower_is_stopped(kind: str) -> None:
     objective.each /= 30.0
     done = [planner.plan(START, objective.now + 10.0, (0, 30 + index)).iterations for index in range(100)]
     assert done[-1] == 5 or not planner.in_parts  # trajectory optimisers end when nothing is left to improve
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("first", [True, False])
+def test_one_evaluation_that_takes_for_ever_does_not_end_planning(kind: str, first: bool) -> None:
+    planner, objective = divisible(kind, 1e-3, 1e-4)
+    planner.warm_up(10.0)
+    planner.plan(START, step_key=(0, 0))
+    if first:
+        planner.reset()
+    objective.each *= 1000.0
+    objective.seconds *= 1000.0
+    with contextlib.suppress(OutOfTime):
+        planner.plan(START, objective.now + 0.05, (0, 1))
+    objective.each /= 1000.0
+    objective.seconds /= 1000.0
+    done = []
+    for step in range(2, 60):
+        begin = objective.now
+        try:
+            done.append(planner.plan(START, begin + 0.05, (0, step)).iterations)
+        except OutOfTime:
+            done.append(0)
+        assert objective.now - begin <= 0.05 + 1e-3
+    assert min(done[30:]) >= 1, done
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -357,6 +384,7 @@ def test_work_that_nothing_can_stop_is_not_started_too_late() -> None:
         keeper.begin(now + seconds, TimedObjective(0.0))
 
     keeper = DeadlineKeeper(lambda: now)
+
     def refusals(budget: float) -> int:
         """Until the work is done."""
         for count in range(1000):
