@@ -22,6 +22,7 @@ from mbrl_dynamics.model import DynamicsModel, ModelError
 from mbrl_dynamics.registry import make_model
 from mbrl_planner.controller import PredictiveController
 from mbrl_planner.objective import ModelObjective
+from mbrl_planner.planner import Objective
 from mbrl_planner.registry import configure_planner, make_planner
 from mbrl_robot.simulation import MujocoSimulation
 
@@ -71,6 +72,13 @@ def planned_return(
     objective = ModelObjective(
         model, episode.task, config.particles, config.propagation, config, config.precision, config.device
     )
+    return return_through(robot, episode, settings, objective, replan)
+
+
+def return_through(
+    robot: Robot, episode: Episode, settings: Mapping[str, Any], objective: Objective, replan: bool = True
+) -> float:
+    """As `planned_return`, through any objective."""
     controller = PredictiveController(make_planner(settings, robot.spec, objective, episode.seed), replan)
 
     def answer(time_step: TimeStep) -> Plan:
