@@ -12,12 +12,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mbrl_core.config import parameter
 from mbrl_core.dataset import Transitions
 from mbrl_core.specs import Array, state_difference
 from mbrl_dynamics.gaussian_mixture import GaussianMixture, MixtureConfig, fit_mixture, nearest
 from mbrl_dynamics.model import DynamicsModel
 
 TURN = 2.0 * np.pi
+LEAST_NOISE = 1e-8  # of the states' variances
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """What a prior is worth. Counts of 1 are the papers': neighbouring transitions are not independent."""
+
+    mean_count: float = parameter(1.0, "m: observations that the prior's mean is worth", minimum=0.0)
+    scale_count: float = parameter(1.0, "n0: observations that the prior's covariance is worth", minimum=1e-9)
+    own_spread: bool = parameter(False, "a mixture gives slopes at the rollouts' own spread, not at its own")
+    least_spread: float = parameter(
+        0.05, "own spread at each step is at least this share of that over all steps", minimum=1e-9
+    )
 
 
 @dataclass(frozen=True)
@@ -106,48 +120,44 @@ class MixturePrior:
     mu0 and Phi / n0 are the mean and the covariance of the mixture with its weights replaced by the components' mean
     responsibilities for the step's points (Levine and Abbeel 2014, section 3.2). The mixture is over
     [x; u; x' - x], which says the same in coordinates of the same order of size.
+
+    With `own_spread` the mixture gives slopes and noise only, at the spread of the step's own inputs (`linearised`):
+    where the mixture is much wider than the rollouts it would else outweigh many of them.
     """
 
-    def __init__(
-        self,
-        mixture: GaussianMixture,
-        state_size: int,
-        mean_count: float = 1.0,
-        scale_count: float = 1.0,
-    ) -> None:
-        """`mixture` over [x; u; x' - x], as `fit` makes it; counts m and n0, 1 as in the papers."""
-        check_counts(mean_count, scale_count)
+    def __init__(self, mixture: GaussianMixture, state_size: int, configuration: PriorConfig | None = None) -> None:
+        """`mixture` over [x; u; x' - x], as `fit` makes it."""
         if not 2 * state_size < mixture.means.shape[1]:
             raise ValueError(f"mixture prior: got {mixture.means.shape[1]} coordinates for {state_size} states")
         self.mixture = mixture
+        self.configuration = _checked(configuration)
         self._states = state_size
-        self._counts = (mean_count, scale_count)
 
     @staticmethod
     def fit(
         transitions: Transitions,
         angular: NDArray[np.bool_],
         seed: int,
-        configuration: MixtureConfig | None = None,
-        mean_count: float = 1.0,
-        scale_count: float = 1.0,
+        configuration: PriorConfig | None = None,
+        mixture: MixtureConfig | None = None,
     ) -> "MixturePrior":
-        """From all transitions there are. Raises ValueError when they are too few for a mixture."""
+        """From all transitions there are; `angular` [n]. Raises ValueError when they are too few for a mixture."""
         change = state_difference(transitions.next_state, transitions.state, angular)
         points = np.concatenate([transitions.state, transitions.action, change], axis=1)
         periods = np.full(points.shape[1], np.inf)
         periods[: len(angular)][angular] = TURN
-        mixture = fit_mixture(points, seed, configuration, periods)
-        return MixturePrior(mixture, len(angular), mean_count, scale_count)
+        return MixturePrior(fit_mixture(points, seed, mixture, periods), len(angular), configuration)
 
     def beliefs(self, points: Array) -> NormalInverseWishart:
         """See TransitionPrior."""
         size = self.mixture.means.shape[1]
         if points.ndim != 3 or points.shape[-1] != size:
             raise ValueError(f"mixture prior: got points {points.shape}, expected [H, R, {size}]")
-        back = np.eye(size)
+        # Of [x; u; x' - x] from [x; u; x'], and back.
+        forth, back = np.eye(size), np.eye(size)
+        forth[-self._states :, : self._states] -= np.eye(self._states)
         back[-self._states :, : self._states] += np.eye(self._states)
-        changes = np.linalg.solve(back, points.swapaxes(-1, -2)).swapaxes(-1, -2)
+        changes = points @ forth.T
         horizon, count, _ = points.shape
         shares = self.mixture.responsibilities(changes.reshape(-1, size)).reshape(horizon, count, -1).mean(axis=1)
         centre = changes.mean(axis=1)
@@ -156,41 +166,33 @@ class MixturePrior:
         shift = np.einsum("hk,hkd->hd", shares, apart)
         between = apart - shift[:, None]
         covariance = np.einsum("hk,kde->hde", shares, self.mixture.covariances)
-        covariance += np.einsum("hk,hkd,hke->hde", shares, between, between)
-        mean_count, scale_count = self._counts
-        return NormalInverseWishart(
-            (centre + shift) @ back.T, scale_count * (back @ covariance @ back.T), mean_count, scale_count
-        )
+        covariance += np.einsum("hk,hkd,hke->hde", shares, between, between, optimize=True)
+        mean, covariance = (centre + shift) @ back.T, back @ covariance @ back.T
+        if self.configuration.own_spread:
+            inputs = points[..., : size - self._states]
+            slope, offset, noise = condition(mean, covariance, inputs.shape[-1])
+            following = np.einsum("hpz,hz->hp", slope, inputs.mean(axis=1)) + offset
+            return linearised(inputs, slope, following, noise, self.configuration)
+        counts = self.configuration
+        return NormalInverseWishart(mean, counts.scale_count * covariance, counts.mean_count, counts.scale_count)
 
 
 class EnsemblePrior:
     """Transitions near those of a step are as a learned model says, linearised there.
 
     Fu, Levine and Abbeel 2016, "One-Shot Learning of Manipulation Skills with Online Dynamics Adaptation and Neural
-    Network Priors" (arXiv:1509.06841), section IV, with an ensemble in place of their one network. With inputs z ~
-    N(mean of the step's inputs, S) and members that each say f_k + F_k (z - mean), with noise N_k:
+    Network Priors" (arXiv:1509.06841), with an ensemble in place of their one network. At the mean of a step's inputs
+    the members say f_k + F_k (z - mean) with noise N_k, whose mixture has
 
-        mu0 = [mean of z; mean f_k]     Phi / n0 = [[S, S F'], [F S, F S F' + N]]     F = mean F_k
-        N = mean N_k + Cov f_k + mean (F_k - F) S (F_k - F)'
+        f = mean f_k     F = mean F_k     N = mean N_k + Cov f_k + mean (F_k - F) S (F_k - F)'
 
-    which are the moments of the members' mixture: where they disagree the prior's noise is greater. S is diagonal, the
-    variances of the step's own inputs: the prior then weighs as n0 rollouts that were spread as these are.
+    and is taken to be Gaussian (`linearised`): where the members disagree the prior's noise is greater.
     """
 
-    def __init__(
-        self,
-        model: DynamicsModel,
-        mean_count: float = 1.0,
-        scale_count: float = 1.0,
-        least_spread: float = 0.05,
-    ) -> None:
-        """Counts m and n0; `least_spread`: standard deviations of S are at least this share of those over all steps."""
-        check_counts(mean_count, scale_count)
-        if not least_spread > 0.0:
-            raise ValueError(f"least_spread: got {least_spread}, expected a positive number")
+    def __init__(self, model: DynamicsModel, configuration: PriorConfig | None = None) -> None:
+        """Any kind of model that has been fitted, or known dynamics."""
         self.model = model
-        self._counts = (mean_count, scale_count)
-        self._least_spread = least_spread
+        self.configuration = _checked(configuration)
 
     def beliefs(self, points: Array) -> NormalInverseWishart:
         """See TransitionPrior."""
@@ -201,46 +203,68 @@ class EnsemblePrior:
                 f" {self.model.spec.name!r}"
             )
         inputs = points[..., : states + actions]
-        centre, variance = inputs.mean(axis=1), inputs.var(axis=1)
-        typical = variance.mean(axis=0)
-        # Where rollouts do not differ at all any small spread does: the slopes are then the model's.
-        floor = self._least_spread**2 * np.where(typical > 0.0, typical, 1e-6)
-        spread = np.maximum(variance, floor)
+        centre, variances = inputs.mean(axis=1), input_variances(inputs, self.configuration.least_spread)
         at = torch.as_tensor(centre, dtype=self.model.precision)
         state, action = at[:, :states], at[:, states:]
         slopes = torch.cat(self.model.jacobians(state, action), dim=-1).detach().double().numpy()
         with torch.no_grad():
             predicted = self.model.predict(state, action)
-        means, noises = predicted.mean.double().numpy(), predicted.variance.double().numpy()
-        # Single precision rounds the state that the change is added to: the state's own digits are those of `centre`.
-        means = centre[:, :states] + (means - state.double().numpy())
+        # The change, in the model's precision, on a state that keeps its digits.
+        means = centre[:, :states] + (predicted.mean - state).double().numpy()
         slope, mean = slopes.mean(axis=0), means.mean(axis=0)
         off, apart = slopes - slope, means - mean
-        members = len(slopes)
-        noise = np.einsum("khn,khp->hnp", apart, apart) / members
-        noise += np.einsum("khnz,hz,khpz->hnp", off, spread, off) / members
-        noise[:, range(states), range(states)] += noises.mean(axis=0)
+        noise = np.einsum("khn,khp->hnp", apart, apart) / len(slopes)
+        noise += np.einsum("khnz,hz,khpz->hnp", off, variances, off, optimize=True) / len(slopes)
         # Known dynamics have no noise, yet a joint Gaussian needs some to be one.
-        noise[:, range(states), range(states)] += 1e-8 * spread[:, :states]
-        cross = slope * spread[:, None, :]
-        covariance = np.empty((len(points), points.shape[-1], points.shape[-1]))
-        width = states + actions
-        covariance[:, :width, :width] = spread[:, :, None] * np.eye(width)
-        covariance[:, width:, :width] = cross
-        covariance[:, :width, width:] = cross.swapaxes(-1, -2)
-        covariance[:, width:, width:] = cross @ slope.swapaxes(-1, -2) + noise
-        mean_count, scale_count = self._counts
-        return NormalInverseWishart(
-            np.concatenate([centre, mean], axis=1), scale_count * covariance, mean_count, scale_count
-        )
+        own = predicted.variance.double().numpy().mean(axis=0) + LEAST_NOISE * variances[:, :states]
+        noise[:, range(states), range(states)] += own
+        return linearised(inputs, slope, mean, noise, self.configuration)
 
 
-def check_counts(mean_count: float, scale_count: float) -> None:
-    """Raises ValueError unless a prior is worth something."""
-    if not (np.isfinite(mean_count) and mean_count >= 0.0 and np.isfinite(scale_count) and scale_count > 0.0):
-        raise ValueError(
-            f"prior: got mean_count {mean_count} and scale_count {scale_count}, expected at least 0 and more than 0"
-        )
+def linearised(
+    inputs: Array, slope: Array, following: Array, noise: Array, configuration: PriorConfig
+) -> NormalInverseWishart:
+    """Beliefs that x' ~ N(following + F (z - mean), N), at the spread of the inputs z = [x; u] that there are.
+
+        mu0 = [mean of z; following]     Phi / n0 = [[S, S F'], [F S, F S F' + N]]
+
+    with S the diagonal `input_variances`: the prior weighs as n0 rollouts that were spread as these are.
+    inputs [H, R, p], F `slope` [H, n, p], following [H, n], N `noise` [H, n, n].
+    """
+    width, size = inputs.shape[-1], inputs.shape[-1] + slope.shape[1]
+    variances = input_variances(inputs, configuration.least_spread)
+    cross = slope * variances[:, None, :]
+    covariance = np.empty((len(inputs), size, size))
+    covariance[:, :width, :width] = variances[:, :, None] * np.eye(width)
+    covariance[:, width:, :width] = cross
+    covariance[:, :width, width:] = cross.swapaxes(-1, -2)
+    covariance[:, width:, width:] = cross @ slope.swapaxes(-1, -2) + noise
+    return NormalInverseWishart(
+        np.concatenate([inputs.mean(axis=1), following], axis=1),
+        configuration.scale_count * covariance,
+        configuration.mean_count,
+        configuration.scale_count,
+    )
+
+
+def input_variances(inputs: Array, least_spread: float) -> Array:
+    """Variances [H, p] of each step's inputs [H, R, p]; standard deviations are at least a share of the typical one."""
+    variances = inputs.var(axis=1)
+    typical = variances.mean(axis=0)
+    # Where no rollouts differ at all any spread does: slopes are then the prior's.
+    return np.asarray(np.maximum(variances, least_spread**2 * np.where(typical > 0.0, typical, 1e-6)))
+
+
+def _checked(configuration: PriorConfig | None) -> PriorConfig:
+    """Raises ValueError unless the prior is worth something."""
+    configuration = PriorConfig() if configuration is None else configuration
+    for name, above in (("mean_count", False), ("scale_count", True), ("least_spread", True)):
+        value = getattr(configuration, name)
+        if not np.isfinite(value) or value < 0.0 or (above and value == 0.0):
+            raise ValueError(
+                f"prior: got {name} {value}, expected a finite number {'above' if above else 'of at least'} 0"
+            )
+    return configuration
 
 
 def _smallest_eigenvalue(matrix: Array) -> float:

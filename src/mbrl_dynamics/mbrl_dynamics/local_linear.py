@@ -35,10 +35,15 @@ class Chart:
 
     @staticmethod
     def around(states: Array, angular: NDArray[np.bool_]) -> "Chart":
-        """About the mean of rollouts [R, H + 1, n], whose angles may be wrapped anywhere."""
-        first = states[0].copy()
-        first[1:] = first[0] + np.cumsum(state_difference(first[1:], first[:-1], angular), axis=0)
-        return Chart(first + state_difference(states, first, angular).mean(axis=0), angular)
+        """About the mean of rollouts [R, H + 1, n], whose angles may be wrapped anywhere, counted as the first begins.
+
+        Each rollout is followed through its turns from a start within half a turn of the first one's.
+        """
+        followed = np.empty_like(states)
+        followed[:, 0] = states[0, 0] + state_difference(states[:, 0], states[0, 0], angular)
+        changes = state_difference(states[:, 1:], states[:, :-1], angular)
+        followed[:, 1:] = followed[:, :1] + np.cumsum(changes, axis=1)
+        return Chart(followed.mean(axis=0), angular)
 
     def unwrapped(self, states: Array, step: int | slice = slice(None)) -> Array:
         """States [..., n] at `step`, or [..., H + 1, n] at all of them, with angles counted as here."""
