@@ -2,9 +2,9 @@
 """How many rollouts local dynamics need: linear regression beside Bayesian regression with three priors.
 
 On each robot, known dynamics make rollouts under one open-loop controller with noise, and five under each of eight
-other controllers, which is what mixture and ensemble are fitted to beforehand. Errors are those of the slopes [A B] against
-the true ones, and of one-step predictions on 100 further rollouts (benchmarks/_local_rollouts.py). Beside that,
-the posterior against its closed form and propagated moments against samples.
+other controllers, which is what mixture and ensemble are fitted to beforehand. Errors are those of the slopes [A B]
+against the true ones, and of one-step predictions on 100 further rollouts (benchmarks/_local_rollouts.py). Beside
+that, the posterior against its closed form and propagated moments against samples.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known of transitions before a handful of rollouts: normal-inverse-Wishart priors on [x; u; x'].
 
-Levine and Abbeel 2014, "Learning Neural Network Policies with Guided Policy Search under Unknown Dynamics", section 3;
+Levine and Abbeel 2014, "Learning Neural Network Policies with Guided Policy Search under Unknown Dynamics";
 Levine, Finn, Darrell and Abbeel 2016, "End-to-End Training of Deep Visuomotor Policies", appendix A.3.
 """
 
@@ -24,7 +24,7 @@ LEAST_NOISE = 1e-8  # of the states' variances
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """What a prior is worth. Counts of 1 are the papers': neighbouring transitions are not independent."""
+    """What a prior is worth. Counts of about 1 are those of the code published with the papers, cbfinn/gps."""
 
     mean_count: float = parameter(1.0, "m: observations that the prior's mean is worth", minimum=0.0)
     scale_count: float = parameter(1.0, "n0: observations that the prior's covariance is worth", minimum=1e-9)
@@ -118,8 +118,8 @@ class MixturePrior:
     """Transitions near those of a step are as a Gaussian mixture over all transitions says.
 
     mu0 and Phi / n0 are the mean and the covariance of the mixture with its weights replaced by the components' mean
-    responsibilities for the step's points (Levine and Abbeel 2014, section 3.2). The mixture is over
-    [x; u; x' - x], which says the same in coordinates of the same order of size.
+    responsibilities for the step's points (Levine et al. 2016, appendix A.3). The mixture is over [x; u; x' - x], which
+    says the same in coordinates of the same order of size.
 
     With `own_spread` the mixture gives slopes and noise only, at the spread of the step's own inputs (`linearised`):
     where the mixture is much wider than the rollouts it would else outweigh many of them.

@@ -72,9 +72,8 @@ class Moments:
 class LocalDynamics:
     """x_(t+1) ~ N(A_t x_t + B_t u_t + c_t, N_t) over H steps.
 
-    Levine and Abbeel 2014, "Learning Neural Network Policies with Guided Policy Search under Unknown Dynamics",
-    section 3. `matrix`, `control` and `offset` are named as in mbrl_planner's LinearDynamics, which is
-    `LinearDynamics(*local.affine)`.
+    Levine and Abbeel 2014, "Learning Neural Network Policies with Guided Policy Search under Unknown Dynamics".
+    `matrix`, `control` and `offset` are named as in mbrl_planner's LinearDynamics: `LinearDynamics(*local.affine)`.
 
     Attributes:
         matrix: A [H, n, n].

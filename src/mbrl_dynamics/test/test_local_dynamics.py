@@ -121,10 +121,10 @@ def spinning(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rollouts [count, 31, 2] of an angle that turns more than once, and its speed: linear but for the turns."""
     random = np.random.default_rng(seed)
     states, actions = np.empty((count, 31, 2)), random.normal(size=(count, 30, 1))
-    states[:, 0] = [3.0, 4.0] + random.normal(size=(count, 2)) * [0.3, 0.5]
+    states[:, 0] = [3.0, 4.0] + random.normal(size=(count, 2)) * [0.3, 0.2]
     for step in range(30):
         angle, speed = states[:, step].T
-        states[:, step + 1, 1] = 0.98 * speed + 0.2 * actions[:, step, 0]
+        states[:, step + 1, 1] = 0.98 * speed + 0.1 * actions[:, step, 0]
         states[:, step + 1, 0] = angle + 0.1 * states[:, step + 1, 1]
     return states, actions
 
