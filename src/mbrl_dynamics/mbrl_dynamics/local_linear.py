@@ -131,8 +131,7 @@ class LocalDynamics:
 
     def predict(self, state: Array, action: Array, step: int) -> Array:
         """Mean next state [..., n] of `state` [..., n] and `action` [..., m] at `step`."""
-        state = self._counted(state, step)
-        return np.asarray(state @ self.matrix[step].T + action @ self.control[step].T + self.offset[step])
+        return self._following(self._counted(state, step), action, step)
 
     def rollout(self, state: Array, actions: Array) -> Array:
         """Mean states [N, H + 1, n] from `state` [n] or [N, n] under actions [N, H, m], without noise."""
@@ -140,7 +139,7 @@ class LocalDynamics:
         states = np.empty((len(actions), self.horizon + 1, self.state_size))
         states[:, 0] = self._counted(state, 0)
         for step in range(self.horizon):
-            states[:, step + 1] = self.predict(states[:, step], actions[:, step], step)
+            states[:, step + 1] = self._following(states[:, step], actions[:, step], step)
         return states
 
     def simulate(
@@ -161,9 +160,7 @@ class LocalDynamics:
             noise = random.standard_normal((len(state), self.action_size)) @ action_roots[step].T
             actions[:, step] = at @ gains[step].T + offsets[step] + noise
             noise = random.standard_normal((len(state), self.state_size)) @ state_roots[step].T
-            # Not `predict`: a trajectory that has gone far keeps the turn that it is in.
-            following = at @ self.matrix[step].T + actions[:, step] @ self.control[step].T + self.offset[step]
-            states[:, step + 1] = following + noise
+            states[:, step + 1] = self._following(at, actions[:, step], step) + noise
         return states, actions
 
     def moments(self, mean: Array, covariance: Array, gains: Array, offsets: Array, covariances: Array) -> Moments:
@@ -195,6 +192,10 @@ class LocalDynamics:
             following = both[step] @ joint @ both[step].T + self.covariance[step]
             state_covariance[step + 1] = 0.5 * (following + following.T)
         return Moments(state_mean, state_covariance, joint_mean, joint_covariance)
+
+    def _following(self, state: Array, action: Array, step: int) -> Array:
+        """Without counting angles anew: a trajectory that has gone far keeps the turn that it is in."""
+        return np.asarray(state @ self.matrix[step].T + action @ self.control[step].T + self.offset[step])
 
     def _counted(self, state: Array, step: int) -> Array:
         return np.asarray(state, dtype=np.float64) if self.chart is None else self.chart.unwrapped(state, step)
