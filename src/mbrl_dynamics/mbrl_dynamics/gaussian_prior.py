@@ -142,6 +142,10 @@ class MixturePrior:
         mixture: MixtureConfig | None = None,
     ) -> "MixturePrior":
         """From all transitions there are; `angular` [n]. Raises ValueError when they are too few for a mixture."""
+        if angular.shape != transitions.state.shape[1:]:
+            raise ValueError(
+                f"mixture prior: got angular {angular.tolist()}, expected {transitions.state.shape[1]} of them"
+            )
         change = state_difference(transitions.next_state, transitions.state, angular)
         points = np.concatenate([transitions.state, transitions.action, change], axis=1)
         periods = np.full(points.shape[1], np.inf)

@@ -40,8 +40,9 @@ def fit_local_dynamics(
         chart: counts angles as an earlier model or a controller does, whose trajectory these rollouts are near;
             default: as the first rollout begins. Only where `angular` has any.
 
-    Raises ValueError on shapes that do not fit, non-finite numbers, fewer than n + m + 1 rollouts without a prior, or,
-    without a prior and a ridge, on rollouts that do not excite all states and actions of a step.
+    Raises ValueError on shapes that do not fit, non-finite numbers (those of the prior too), fewer than n + m + 1
+    rollouts without a prior, or, without a prior and a ridge, on rollouts that do not excite all states and actions of
+    a step.
     """
     states, actions, angular = _checked(states, actions, angular)
     rollouts, horizon, inputs = actions.shape[0], actions.shape[1], states.shape[2] + actions.shape[2]
@@ -67,7 +68,11 @@ def fit_local_dynamics(
         slope[:, :, : states.shape[2]] += np.eye(states.shape[2])
     else:
         points = np.concatenate([joint, state + change], axis=-1)
-        posterior = prior.beliefs(points).posterior(points)
+        beliefs = prior.beliefs(points)
+        known = np.isfinite(beliefs.mean).all(axis=1) & np.isfinite(beliefs.scale).all(axis=(1, 2))
+        if not known.all():
+            raise ValueError(f"local dynamics: the prior has non-finite numbers at step {np.argmin(known)}")
+        posterior = beliefs.posterior(points)
         slope, offset, covariance = condition(posterior.mean, posterior.covariance, inputs)
     assert slope.shape == (horizon, states.shape[2], inputs)
     size = states.shape[2]

@@ -282,6 +282,15 @@ def test_known_dynamics_as_a_prior_leave_little_to_learn(count: int) -> None:
     assert slope_error(local, states, actions) < 0.1
 
 
+def test_a_prior_that_diverges_names_the_step() -> None:
+    path = ROBOTS / "cartpole.yaml"
+    truth = make_model("mujoco", {"robot_file": str(path), "threads": 1}, load_robot(path).spec, 0)
+    states, actions = cartpole(8, 3)
+    states[:, 4, 3] = 1e12  # rad/s: MuJoCo gives up
+    with pytest.raises(ValueError, match="the prior has non-finite numbers at step 4"):
+        fit_local_dynamics(states, actions, prior=EnsemblePrior(truth))
+
+
 def test_priors_that_are_worth_nothing_are_refused() -> None:
     mixture = GaussianMixture(np.ones(1), np.zeros((1, 9)), np.eye(9)[None], np.full(9, np.inf))
     for configuration, expected in (
@@ -291,6 +300,8 @@ def test_priors_that_are_worth_nothing_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=expected):
             MixturePrior(mixture, 4, configuration)
+    with pytest.raises(ValueError, match=r"got angular \[True\], expected 4 of them"):
+        MixturePrior.fit(sample(100, 0), np.array([True]), 0)
     with pytest.raises(ValueError, match="got 9 coordinates for 5 states"):
         MixturePrior(mixture, 5)
     with pytest.raises(ValueError, match=r"got points \(2, 3, 8\), expected \[H, R, 9\]"):
