@@ -192,19 +192,28 @@ class TrajectoryProblem:
         return Expansion(by_state.numpy(), by_action.numpy(), hessian, slope, curvature)
 
     def _penalty_derivatives(self, states: Tensor, actions: Tensor) -> tuple[Array, Array]:
-        size, horizon = states.shape[-1], len(actions)
-        with torch.inference_mode(False), torch.enable_grad():
-            joint = torch.cat([states[:-1], actions, states[1:]], dim=-1)
-            # One copy for each variable: the second pass backward is one for all of them.
-            copies = joint.repeat(joint.shape[-1], 1, 1).requires_grad_(True)
-            penalty = -self._reward(copies[..., :size], copies[..., size:-size], copies[..., -size:])
-            # Rewards that are constant or linear in everything have no graph to go back through.
-            total = penalty.sum() + 0.0 * copies.square().sum()
-            (slope,) = torch.autograd.grad(total, copies, create_graph=True)
-            (curvature,) = torch.autograd.grad(torch.diagonal(slope, dim1=0, dim2=2).sum(), copies)
-        first, second = slope[0].detach().numpy(), curvature.transpose(0, 1).numpy()
+        first, second = penalty_derivatives(self._reward, states[:-1], actions, states[1:])
         if self._ended is not None:
             alive = ~self._ended(states[:-1]).cummax(dim=-1).values.numpy()
             first, second = first * alive[:, None], second * alive[:, None, None]
-        assert first.shape == (horizon, joint.shape[-1])
-        return first, 0.5 * (second + np.swapaxes(second, 1, 2))
+        return first, second
+
+
+def penalty_derivatives(reward: Reward, state: Tensor, action: Tensor, next_state: Tensor) -> tuple[Array, Array]:
+    """Of the penalty, minus the reward, by the joint vector of state, action and next state.
+
+    state and next_state [N, n], action [N, m] -> slope [N, n + m + n], curvature [N, n + m + n, n + m + n].
+    """
+    size = state.shape[-1]
+    with torch.inference_mode(False), torch.enable_grad():
+        joint = torch.cat([state, action, next_state], dim=-1)
+        # One copy for each variable: the second pass backward is one for all of them.
+        copies = joint.repeat(joint.shape[-1], 1, 1).requires_grad_(True)
+        penalty = -reward(copies[..., :size], copies[..., size:-size], copies[..., -size:])
+        # Rewards that are constant or linear in everything have no graph to go back through.
+        total = penalty.sum() + 0.0 * copies.square().sum()
+        (slope,) = torch.autograd.grad(total, copies, create_graph=True)
+        (curvature,) = torch.autograd.grad(torch.diagonal(slope, dim1=0, dim2=2).sum(), copies)
+    first, second = slope[0].detach().numpy(), curvature.transpose(0, 1).numpy()
+    assert first.shape == joint.shape
+    return first, 0.5 * (second + np.swapaxes(second, 1, 2))
