@@ -20,7 +20,8 @@ from mbrl_policy.linear_gaussian import LinearGaussianController, check_array, k
 from mbrl_policy.local_problem import LocalProblem, check_penalty
 
 SMALLEST_CHANGE, LARGEST_CHANGE = 0.1, 5.0  # of epsilon from one step to the next
-FIRST_STRIDE, LONGEST_STRIDE = math.log(10.0), math.log(1000.0)  # in log eta, while one end is not known
+# In log eta, while one end is not known; the shortest doubles with every try.
+SHORTEST_STRIDE, FIRST_STRIDE, LONGEST_STRIDE = 0.3, math.log(10.0), math.log(1000.0)
 MOST_BELOW = -20.0  # of log divergence: beyond, false position would hardly move
 
 
@@ -204,7 +205,7 @@ def _meet(evaluate: Callable[[float], KlStep | None], epsilon: float, config: Kl
     low: float | None = None  # log eta with too much divergence, and how much
     high: float | None = None  # log eta within epsilon
     above, below, best, high_moved = math.inf, -math.inf, None, False
-    for _ in range(config.evaluations):
+    for tries in range(config.evaluations):
         position = min(max(position, least), most)
         step = evaluate(math.exp(position))
         excess = math.inf if step is None else math.log(max(step.divergence, 1e-300)) - target
@@ -221,7 +222,7 @@ def _meet(evaluate: Callable[[float], KlStep | None], epsilon: float, config: Kl
                 break
             below *= 0.5 if low is not None and not high_moved else 1.0
             low, above, high_moved = position, excess, False
-        position = _next(low, above, high, below)
+        position = _next(low, above, high, below, tries)
     if best is None:
         raise KlStepError(
             f"no multiplier up to {config.most_multiplier:g} keeps the divergence below epsilon = {epsilon:g} nats"
@@ -230,14 +231,15 @@ def _meet(evaluate: Callable[[float], KlStep | None], epsilon: float, config: Kl
     return best
 
 
-def _next(low: float | None, above: float, high: float | None, below: float) -> float:
+def _next(low: float | None, above: float, high: float | None, below: float, tries: int) -> float:
     """The log eta to try after those with `above` >= 0 too much and `below` <= 0 too little log divergence."""
+    shortest = min(SHORTEST_STRIDE * 2.0**tries, LONGEST_STRIDE)
     if high is None:
         assert low is not None
-        # Small steps diverge as 1 / eta^2.
-        return low + (FIRST_STRIDE if math.isinf(above) else min(max(0.6 * above, 0.4), LONGEST_STRIDE))
+        # Small steps diverge as 1 / eta^2, large ones less.
+        return low + (FIRST_STRIDE if math.isinf(above) else min(max(0.6 * above, shortest), LONGEST_STRIDE))
     if low is None:
-        return high - min(max(-0.6 * below, 0.4), LONGEST_STRIDE)
+        return high - min(max(-0.6 * below, shortest), LONGEST_STRIDE)
     if math.isinf(above) or below < MOST_BELOW:
         return 0.5 * (low + high)
     share = above / (above - below)

@@ -171,7 +171,7 @@ def test_terms_count_like_the_penalty() -> None:
         return expected_penalty(problem, one) + float(weights @ kl_divergence(one, third, problem.states(one)))
 
     random, tried = np.random.default_rng(0), 0
-    for _ in range(200):
+    for _ in range(400):
         change = 0.02 * random.normal(size=(3, 6))[..., None, None]
         other = LinearGaussianController(
             best.gains + change[0], best.offsets + change[1][..., 0], best.covariances * np.exp(change[2])
