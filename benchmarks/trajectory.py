@@ -63,7 +63,7 @@ class LinearQuadratic(Objective):
         """Next states [N, n]."""
         return state @ torch.from_numpy(self.matrix.T) + action @ torch.from_numpy(self.control.T) + self.offset
 
-    def rollout(self, state: torch.Tensor, actions: torch.Tensor, keep_going: object) -> torch.Tensor:
+    def rollout(self, state: torch.Tensor, actions: torch.Tensor, keep_going: object = None) -> torch.Tensor:
         """States [N, H + 1, n]; nothing here is hurried."""
         states = [state.expand(len(actions), -1)]
         for index in range(actions.shape[1]):
