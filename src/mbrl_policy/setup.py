@@ -22,6 +22,7 @@ setup(
     entry_points={
         "console_scripts": [
             "explore_node = mbrl_policy.nodes.executables:explore_node",
+            "policy_node = mbrl_policy.nodes.executables:policy_node",
             "recorder_node = mbrl_policy.nodes.executables:recorder_node",
         ]
     },

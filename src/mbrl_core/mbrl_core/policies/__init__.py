@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policies: from a state to a distribution over normalised actions. With their distributions the only part of this
-package that needs torch; `fast` and `onnx_file` need numpy alone.
+package that needs torch.
 """
 
 from mbrl_core.policies.base import POLICIES, LinearGaussian, Policy, PolicyError, make_policy

@@ -6,4 +6,5 @@ from functools import partial
 from mbrl_ros.start import start
 
 explore_node = partial(start, "mbrl_policy.nodes.explore_node")
+policy_node = partial(start, "mbrl_policy.nodes.policy_node")
 recorder_node = partial(start, "mbrl_policy.nodes.recorder_node")
