@@ -55,15 +55,16 @@ class PolicyController:
         """Goes on where another policy's controller stopped."""
         self._before = other._before
 
-    def answer(self, time_step: TimeStep, delay_steps: int = 0) -> Answer | None:
-        """Plan from step `time_step.step + delay_steps` on; None when that is beyond the policy's horizon.
+    def answer(self, time_step: TimeStep, delay_steps: int = 0, least_rows: int = 1) -> Answer | None:
+        """Plan from step `time_step.step + delay_steps` on, of at least `least_rows` rows; None when that is beyond the
+        policy's horizon.
 
         Raises PolicyFailed when the policy's numbers are not finite.
         """
         start = time_step.step + delay_steps
         rate = self._rate(time_step)
         self._before = time_step
-        rows = self.rows
+        rows = max(self.rows, least_rows)
         if self.policy.horizon is not None:
             rows = min(rows, self.policy.horizon - start)
             if rows < 1:

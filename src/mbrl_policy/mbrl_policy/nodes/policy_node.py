@@ -207,9 +207,12 @@ class PolicyNode(ManagedNode):
             return
         self._pending = None
         time_step = pending.time_step
+        # The robot waits for the first action of an episode; the same answer has to last until the next can come.
+        first = time_step.step_type == StepType.FIRST and self.settings.delay_steps < 0
+        delay = self._delay_steps()
         begin = time.monotonic()
         try:
-            answer = self._controller.answer(time_step, self._delay_steps(time_step))
+            answer = self._controller.answer(time_step, 0 if first else delay, 1 + delay if first else 1)
         except Exception as error:
             reason, text = ("invalid_plan", str(error)) if isinstance(error, PolicyFailed) else ("failed", repr(error))
             self._health.refuse(reason, f"plan for step {time_step.step} of episode {time_step.episode}: {text}")
@@ -237,11 +240,10 @@ class PolicyNode(ManagedNode):
             # The way back is taken to be as long as the way here.
             self._delay.add(pending.elapsed + time.monotonic() - pending.received + pending.transport)
 
-    def _delay_steps(self, time_step: TimeStep) -> int:
+    def _delay_steps(self) -> int:
         if self.settings.delay_steps >= 0:
             return self.settings.delay_steps
-        # The robot waits for the first action of an episode.
-        return 0 if self._lockstep or time_step.step_type == StepType.FIRST else self._delay.steps
+        return 0 if self._lockstep else self._delay.steps
 
     def _report(self) -> None:
         """Figures for /diagnostics, which Health publishes."""
@@ -251,8 +253,7 @@ class PolicyNode(ManagedNode):
                              ("solve_time_p99_s", "inference_p99_s")):  # fmt: skip
             if name in figures:
                 health.set(figure, figures[name])
-        fixed = self.settings.delay_steps
-        health.set("delay_steps", fixed if fixed >= 0 else 0 if self._lockstep else self._delay.steps)
+        health.set("delay_steps", self._delay_steps())
         if source.policy is not None:
             health.set("policy_kind", source.policy.kind)
             health.set("policy_version", source.version)
