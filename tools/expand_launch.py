@@ -47,6 +47,16 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "mujoco_default": ("launch/mujoco.launch.yaml", {}),
     "mujoco_lockstep": ("launch/mujoco.launch.yaml", {"robot": "acrobot", "mode": "lockstep"}),
+    "policy_default": ("launch/policy.launch.yaml", {}),
+    "policy_changed": (
+        "launch/policy.launch.yaml",
+        {
+            "namespace": "fleet/one",
+            "mode": "lockstep",
+            "always_on": "true",
+            "policy_file": "/tmp/a run/policy.safetensors",
+        },
+    ),
     "features_default": (f"{FIXTURES}/features.launch.yaml", {}),
     "features_changed": (
         f"{FIXTURES}/features.launch.yaml",

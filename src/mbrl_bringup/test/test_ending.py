@@ -26,6 +26,7 @@ NODES = {
     "mbrl_dynamics.nodes.learner_node": {},
     "mbrl_planner.nodes.planner_node": {},
     "mbrl_policy.nodes.explore_node": {"robot_file": ROBOT},
+    "mbrl_policy.nodes.policy_node": {},
     "mbrl_policy.nodes.recorder_node": {"robot_file": ROBOT, "run_directory": "run"},
     "mbrl_bringup.nodes.experiment_node": {"robot_file": ROBOT, "run_directory": "run"},
 }
