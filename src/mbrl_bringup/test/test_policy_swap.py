@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A planner hands over to a policy, and the policy is replaced, while the robot moves: real processes in real time."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builtin_interfaces.msg import Time
+from rclpy.action import ActionClient
+from test_swap import Graph, graph, model_message, planner, slow_robot  # noqa: F401 - graph is a fixture
+
+from mbrl_core.policies import Policy, make_policy, save_policy
+from mbrl_core.robot_file import Robot, load_robot
+from mbrl_core.tasks import make_task
+from mbrl_msgs.action import StartEpisode
+from mbrl_msgs.msg import Model, Task
+from mbrl_msgs.msg import Policy as PolicyMessage
+from mbrl_msgs.srv import SelectController
+from mbrl_policy.nodes.policy_message import policy_to_message
+from mbrl_ros import qos
+from mbrl_ros.conversions import task_to_message
+
+STEPS = 8  # of each controller at least
+
+
+def constant(robot: Robot, action: float) -> Policy:
+    """A policy whose action is hardly anything but one number."""
+    policy = make_policy("linear", {}, robot.spec, 0)
+    with torch.no_grad():
+        policy.layer.bias.fill_(action)
+        policy.layer.weight.fill_(1e-3)
+    return policy
+
+
+def test_a_policy_takes_over_from_a_planner_and_is_replaced_without_a_lost_step(
+    graph: Graph,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    robot_file = slow_robot(tmp_path)
+    robot = load_robot(robot_file)
+    graph.start("mujoco", "mbrl_robot", "mujoco_node", "-p", f"robot_file:={robot_file}")
+    patient = ("-p", "joint_states_timeout:=2.0")
+    graph.start("robot", "mbrl_robot", "robot_node", "-p", f"robot_file:={robot_file}", *patient)
+    planner(graph, "planner", "icem")
+    file = tmp_path / "policy.safetensors"
+    save_policy(file, constant(robot, 0.3))
+    graph.start(
+        "policy", "mbrl_policy", "policy_node", "-p", f"policy_file:={file}", "-p", "always_on:=true",
+    )  # fmt: skip
+    latched: dict[str, Any] = {
+        name: graph.node.create_publisher(kind, name, qos.LATCHED)
+        for name, kind in (("task", Task), ("model", Model), ("policy", PolicyMessage))
+    }
+    latched["task"].publish(task_to_message(make_task("pendulum_upright"), robot.spec.interface_hash, Time()))
+    latched["model"].publish(model_message(robot))
+    starts = ActionClient(graph.node, StartEpisode, "start_episode")
+    select = graph.node.create_client(SelectController, "select_controller")
+    graph.wait(lambda: starts.server_is_ready() and latched["policy"].get_subscription_count() == 1, "the nodes")
+    goal = StartEpisode.Goal(max_steps=10_000, controller="planner", required_controllers=["planner", "policy"])
+    sent = starts.send_goal_async(goal)
+    graph.wait(sent.done, "an answer of robot_node")
+
+    def serving(controller: str, action: float | None = None) -> int:
+        """How many of the newest time steps in turn have that controller, and that action."""
+        count = 0
+        for message in reversed(graph.time_steps):
+            if message.controller != controller or (action is not None and abs(message.action[0] - action) > 0.05):
+                break
+            count += 1
+        return count
+
+    graph.wait(lambda: serving("planner") >= STEPS and graph.latest("policy") >= 0, "the planner, the policy ready")
+    chosen = select.call_async(SelectController.Request(controller="policy"))
+    graph.wait(lambda: chosen.done() and serving("policy", 0.3) >= STEPS, "the policy")
+    latched["policy"].publish(policy_to_message(constant(robot, -0.4), "test", 1, Time()))
+    graph.wait(lambda: serving("policy", -0.4) >= STEPS, "the new policy")
+    bad = policy_to_message(constant(robot, 0.9), "test", 2, Time())
+    bad.crc32 ^= 1
+    latched["policy"].publish(bad)
+    before = len(graph.time_steps)
+    graph.wait(lambda: len(graph.time_steps) >= before + STEPS, "steps after a damaged policy")
+    assert serving("policy", -0.4) >= 2 * STEPS
+    log = (tmp_path / "policy.log").read_text()
+    assert "refused: policy: version 2 from 'test'" in log and "checksum" in log
+    back = select.call_async(SelectController.Request(controller="planner"))
+    graph.wait(lambda: back.done() and serving("planner") >= STEPS, "the planner again")
+
+    first = next(message.step for message in graph.time_steps if message.controller == "planner")
+    served = [message for message in graph.time_steps if message.step >= first]
+    assert all(after.step == before.step + 1 for before, after in pairwise(served))
+    assert not [message.step for message in served if message.fallback]
+    assert max(message.row_age for message in served) <= robot.spec.max_open_loop_steps
+    assert np.isfinite([message.state for message in served]).all()
+
+
+def test_the_policy_launch_file_names_the_node_after_its_controller() -> None:
+    from mbrl_bringup.launch_runner.expand import expand
+
+    file = Path(__file__).resolve().parents[3] / "launch" / "policy.launch.yaml"
+    (node,) = expand(file, {"controller": "planner_b"}, Path("/tmp")).nodes
+    assert node.name == "planner_b" and {"/planner_b": {"controller": "planner_b"}} in node.parameters
+    with pytest.raises(Exception, match="always_on"):
+        expand(file, {"always_on": "perhaps"}, Path("/tmp"))
