@@ -238,7 +238,8 @@ def main() -> int:
     for row in measured:
         print(
             f"{row['part']} {row['rate']:5.0f} Hz: sent {row['sent_hz']:6.1f} Hz,"
-            f" in time {100.0 * row['in_time']:6.2f} %, latency p50 {row['latency_p50_ms']:.2f} ms, p99 {row['latency_p99_ms']:.2f} ms,"
+            f" in time {100.0 * row['in_time']:6.2f} %,"
+            f" latency p50 {row['latency_p50_ms']:.2f} ms, p99 {row['latency_p99_ms']:.2f} ms,"
             f" longest gap {row['longest_gap_ms']:.1f} ms"
         )
     bars = [
