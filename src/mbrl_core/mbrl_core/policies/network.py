@@ -120,7 +120,8 @@ class NetworkPolicy(Policy):
         return torch.eye(size, dtype=self.mixing.dtype).index_put((rows, columns), self.mixing)
 
     def set_covariance(self, covariance: Tensor) -> None:
-        """Sets the noise to a covariance [m, m], before squashing; the diagonal kind keeps its diagonal.
+        """Sets the noise to a covariance [m, m], before squashing; the diagonal kind keeps its diagonal. Standard
+        deviations given the actions before count as within exp(LOG_STD_RANGE).
 
         Raises PolicyError when the noise depends on the state, or the matrix is not positive definite.
         """

@@ -53,6 +53,9 @@ class TimeVaryingLinearPolicy(Policy):
     ) -> "TimeVaryingLinearPolicy":
         """The policy of arrays: actions [H, m], gains [H, m, n], states [H, n], covariances [H, m, m] (none: no noise).
 
+        A law written u_t = K_t x_t + k_t has actions K_t x̂_t + k_t about states x̂_t near those that it meets; angles of
+        x - x̂ are wrapped, so that x̂ may be a trajectory whose angles go on past pi.
+
         Raises PolicyError on a wrong shape, a number that is not finite, or a covariance that is not symmetric and
         positive semi-definite.
         """
