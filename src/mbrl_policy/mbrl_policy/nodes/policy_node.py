@@ -28,6 +28,9 @@ from mbrl_ros.process import run
 from mbrl_ros.qos import LATCHED, PLAN, QUIET_PUBLISHER, QUIET_SUBSCRIPTION, TIME_STEP_CONTROL
 from mbrl_ros.steady import now_ns, steady_timer
 
+DELAY_INTERVAL = (
+    0.01  # seconds at least between two latencies that count: weighing each would cost as much as answering
+)
 LONGEST_LATENCY = 10.0  # seconds; above it, or below zero, the robot's steady clock is that of another machine
 
 
@@ -100,6 +103,7 @@ class PolicyNode(ManagedNode):
         self._pending: Pending | None = None
         self._controller: PolicyController | None = None
         self._delay = DelayEstimator(1.0)
+        self._delay_measured = 0.0
         self._beyond_horizon = False
         self._plan_publisher = self.create_lifecycle_publisher(
             PlanMessage, "plan", PLAN, event_callbacks=QUIET_PUBLISHER
@@ -236,9 +240,11 @@ class PolicyNode(ManagedNode):
         )
         self._plan_publisher.publish(message)
         self._statistics.add(solve_time, 0, False)
-        if fresh and not self._lockstep:
+        now = time.monotonic()
+        if fresh and not self._lockstep and now - self._delay_measured >= DELAY_INTERVAL:
             # The way back is taken to be as long as the way here.
-            self._delay.add(pending.elapsed + time.monotonic() - pending.received + pending.transport)
+            self._delay_measured = now
+            self._delay.add(pending.elapsed + now - pending.received + pending.transport)
 
     def _delay_steps(self) -> int:
         if self.settings.delay_steps >= 0:
