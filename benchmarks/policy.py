@@ -12,6 +12,7 @@ The sender shares the machine with the node and takes about as much of it. There
 """
 
 import argparse
+import gc
 import os
 import signal
 import subprocess
@@ -38,6 +39,7 @@ RATES = (250, 500, 750, 1000, 1500, 2000)  # Hz
 WANTED_RATE = 500.0  # Hz
 LONGEST = 0.5e-3  # seconds, p99 of an inference
 ANSWERED = 0.99
+SENT = 0.95  # of a rate, at least, that the sender itself has to keep up
 WARM_UP = 1.0  # seconds at each rate that are not counted
 
 
@@ -153,6 +155,9 @@ class Sender:
     def run(self, rate: float, seconds: float, halfway: Callable[[], None] | None = None) -> dict[str, float]:
         """Sends at `rate` Hz for `seconds` after the warm-up; `halfway` is called in the middle."""
         self.arrivals.clear()
+        gc.collect()
+        gc.freeze()
+        gc.disable()
         sent: dict[int, float] = {}
         begin = due = time.perf_counter()
         end = begin + WARM_UP + seconds
@@ -162,11 +167,15 @@ class Sender:
                 halfway()
                 halfway = None
             elif now >= due:
+                # As a control clock does: what the sender itself is late for is left out, not sent in a burst.
+                missed = int((now - due) * rate)
+                self.message.step += missed
                 self.send()
                 sent[self.message.step] = time.perf_counter()
-                due += 1.0 / rate
+                due += (1 + missed) / rate
             else:
                 self.executor.spin_once(timeout_sec=due - now)
+        gc.enable()
         grace = time.perf_counter() + 0.2
         while time.perf_counter() < grace:
             self.executor.spin_once(timeout_sec=0.02)
@@ -255,7 +264,7 @@ def main() -> int:
     # A rate counts when all lower ones held too; what the sender itself could not send is no evidence.
     sustained = 0.0
     for row in measured:
-        if row["part"] != "node" or row["in_time"] < ANSWERED or row["sent_hz"] < 0.99 * row["rate"]:
+        if row["part"] != "node" or row["in_time"] < ANSWERED or row["sent_hz"] < SENT * row["rate"]:
             break
         sustained = row["rate"]
     bars.append(bar("sustained_hz", sustained, at_least=WANTED_RATE))
