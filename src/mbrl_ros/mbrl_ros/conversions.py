@@ -4,6 +4,7 @@
 import array
 import dataclasses
 import math
+import zlib
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from mbrl_core.config import ConfigurationError
 from mbrl_core.messages import EndReason, Plan, StepType, TimeStep
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, SpecError, StateSpec
 from mbrl_core.tasks import Task, make_task
+from mbrl_msgs.msg import Model as ModelMessage
 from mbrl_msgs.msg import Plan as PlanMessage
+from mbrl_msgs.msg import Policy as PolicyMessage
 from mbrl_msgs.msg import RobotSpec as RobotSpecMessage
 from mbrl_msgs.msg import Task as TaskMessage
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
@@ -57,6 +60,17 @@ def check_layout(topic: str, version: int, expected: int) -> None:
     """Raises MessageError when a message has another layout version."""
     if version != expected:
         raise MessageError("other_layout", f"{topic}: layout version {version}, expected {expected}")
+
+
+def checked_weights(message: ModelMessage | PolicyMessage, reason: str, source: str) -> bytes:
+    """Weights of a message that fit its checksum. Raises MessageError of `reason` that names `source` when not."""
+    weights = bytes(message.weights)
+    checksum = zlib.crc32(weights)
+    if checksum != message.crc32:
+        raise MessageError(
+            reason, f"{source}: {len(weights)} bytes with checksum {checksum:08x}, expected {message.crc32:08x}"
+        )
+    return weights
 
 
 def spec_to_message(spec: RobotSpec, stamp: Time) -> RobotSpecMessage:

@@ -2,7 +2,6 @@
 """From a model message to a model that can be planned with."""
 
 import json
-import zlib
 
 from mbrl_core.checkpoint import CheckpointError, decode_arrays
 from mbrl_core.config import ConfigurationError
@@ -10,7 +9,7 @@ from mbrl_core.specs import RobotSpec
 from mbrl_dynamics.model import DynamicsModel, ModelError
 from mbrl_dynamics.registry import make_model
 from mbrl_msgs.msg import Model as ModelMessage
-from mbrl_ros.conversions import MessageError, check_interface, check_layout
+from mbrl_ros.conversions import MessageError, check_interface, check_layout, checked_weights
 
 
 def model_from_message(message: ModelMessage, spec: RobotSpec) -> DynamicsModel:
@@ -22,13 +21,7 @@ def model_from_message(message: ModelMessage, spec: RobotSpec) -> DynamicsModel:
     check_layout("model", message.version_of_layout, ModelMessage.VERSION)
     check_interface("model", message.interface_hash, spec)
     source = f"model: weights of version {message.version} from {message.producer!r}"
-    weights = bytes(message.weights)
-    checksum = zlib.crc32(weights)
-    if checksum != message.crc32:
-        raise MessageError(
-            "damaged_model",
-            f"{source}: {len(weights)} bytes with checksum {checksum:08x}, expected {message.crc32:08x}",
-        )
+    weights = checked_weights(message, "damaged_model", source)
     try:
         arrays = decode_arrays(weights, source)
         configuration = json.loads(message.configuration)

@@ -23,6 +23,7 @@ from mbrl_planner.nodes.configuration import PlannerKind, PlannerNodeConfig
 from mbrl_planner.nodes.garbage import GarbagePauses
 from mbrl_planner.nodes.inputs import LatchedInputs
 from mbrl_planner.nodes.optimism import OptimismWatch
+from mbrl_planner.nodes.pending import Pending
 from mbrl_planner.nodes.statistics import SolveStatistics
 from mbrl_planner.objective import ModelObjective, check_device
 from mbrl_planner.planner import OutOfTime, PlannerConfig, PlanningError
@@ -37,19 +38,6 @@ from mbrl_ros.qos import LATCHED, PLAN, QUIET_PUBLISHER, QUIET_SUBSCRIPTION, TIM
 from mbrl_ros.steady import now_ns, steady_timer
 
 FIRST_FRACTION = 0.5  # of the period, for the first plan of an episode: the robot waits for it a little longer
-LONGEST_LATENCY = 10.0  # seconds; above it, or below zero, the robot's steady clock is that of another machine
-
-
-@dataclasses.dataclass(frozen=True)
-class Pending:
-    """A time step to be answered. `received` in seconds of the steady clock; `elapsed` since the sample and
-    `transport` since publication are what had passed then, seconds.
-    """
-
-    time_step: TimeStep
-    received: float
-    elapsed: float
-    transport: float
 
 
 class PlannerNode(ManagedNode):
@@ -207,11 +195,7 @@ class PlannerNode(ManagedNode):
             self._pending = None
             self._end_episode(time_step)
             return
-        elapsed = (received_ns - message.sample_time_ns) * 1e-9
-        transport = (received_ns - message.publish_time_ns) * 1e-9
-        if not 0.0 <= transport <= elapsed <= LONGEST_LATENCY:
-            elapsed = transport = 0.0
-        self._pending = Pending(time_step, received_ns * 1e-9, elapsed, transport)
+        self._pending = Pending.of(message, time_step, received_ns)
         self._answer_pending(fresh=True)
         self._compare(time_step)
         self._garbage.pause()
@@ -246,8 +230,7 @@ class PlannerNode(ManagedNode):
             self._optimism.add_plan(time_step.episode, reply.start_step, reply.plan, self._inputs.task)
             self._statistics.add(solve_time, reply.plan.iterations, reply.plan.deadline_missed)
             if fresh and self.settings.replan:
-                # The way back is taken to be as long as the way here.
-                self._delay.add(pending.elapsed + time.monotonic() - pending.received + pending.transport)
+                self._delay.add(pending.latency(time.monotonic()))
 
     def _end_episode(self, time_step: TimeStep) -> None:
         if self._controller is not None:

@@ -11,7 +11,7 @@ from mbrl_core.checkpoint import CheckpointError, decode_arrays, encode_arrays
 from mbrl_core.policies import Policy, PolicyError, policy_arrays, policy_configuration, policy_from_arrays
 from mbrl_core.specs import RobotSpec
 from mbrl_msgs.msg import Policy as PolicyMessage
-from mbrl_ros.conversions import MessageError, check_interface, check_layout
+from mbrl_ros.conversions import MessageError, check_interface, check_layout, checked_weights
 
 TOPIC = "policy"
 
@@ -48,13 +48,7 @@ def policy_from_message(message: PolicyMessage, spec: RobotSpec) -> Policy:
     check_layout(TOPIC, message.version_of_layout, PolicyMessage.VERSION)
     check_interface(TOPIC, message.interface_hash, spec)
     source = f"{TOPIC}: version {message.version} from {message.producer!r}"
-    weights = bytes(message.weights)
-    checksum = zlib.crc32(weights)
-    if checksum != message.crc32:
-        raise MessageError(
-            "damaged_policy",
-            f"{source}: {len(weights)} bytes with checksum {checksum:08x}, expected {message.crc32:08x}",
-        )
+    weights = checked_weights(message, "damaged_policy", source)
     try:
         configuration = json.loads(message.configuration)
     except json.JSONDecodeError:

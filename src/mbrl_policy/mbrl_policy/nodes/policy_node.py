@@ -9,7 +9,7 @@ import torch
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
 from mbrl_core.config import parameter
-from mbrl_core.messages import StepType, TimeStep
+from mbrl_core.messages import StepType
 from mbrl_msgs.msg import ControllerState as ControllerStateMessage
 from mbrl_msgs.msg import Plan as PlanMessage
 from mbrl_msgs.msg import Policy as PolicyMessage
@@ -17,6 +17,7 @@ from mbrl_msgs.msg import RobotSpec as RobotSpecMessage
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
 from mbrl_planner.delay import DelayEstimator
 from mbrl_planner.nodes.garbage import GarbagePauses
+from mbrl_planner.nodes.pending import Pending
 from mbrl_planner.nodes.statistics import SolveStatistics
 from mbrl_policy.nodes.policy_source import PolicySource
 from mbrl_policy.policy_controller import PolicyController, PolicyFailed
@@ -31,7 +32,6 @@ from mbrl_ros.steady import now_ns, steady_timer
 DELAY_INTERVAL = (
     0.01  # seconds at least between two latencies that count: weighing each would cost as much as answering
 )
-LONGEST_LATENCY = 10.0  # seconds; above it, or below zero, the robot's steady clock is that of another machine
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,6 @@ class PolicyNodeConfig:
         0.0, "seconds after the sample at which the robot sends an interval's action, as in the robot file",
         minimum=0.0, read_only=True,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A time step to be answered. `elapsed` since its sample and `transport` since its publication are what had passed
-    when it came, seconds; `received` in seconds of the steady clock.
-    """
-
-    time_step: TimeStep
-    received: float
-    elapsed: float
-    transport: float
 
 
 class PolicyNode(ManagedNode):
@@ -194,11 +182,7 @@ class PolicyNode(ManagedNode):
         if time_step.step_type == StepType.LAST:
             self._pending = None
             return
-        elapsed = (received_ns - message.sample_time_ns) * 1e-9
-        transport = (received_ns - message.publish_time_ns) * 1e-9
-        if not 0.0 <= transport <= elapsed <= LONGEST_LATENCY:
-            elapsed = transport = 0.0
-        self._pending = Pending(time_step, received_ns * 1e-9, elapsed, transport)
+        self._pending = Pending.of(message, time_step, received_ns)
         self._answer_pending(fresh=True)
         self._garbage.pause()
 
@@ -242,9 +226,8 @@ class PolicyNode(ManagedNode):
         self._statistics.add(solve_time, 0, False)
         now = time.monotonic()
         if fresh and not self._lockstep and now - self._delay_measured >= DELAY_INTERVAL:
-            # The way back is taken to be as long as the way here.
             self._delay_measured = now
-            self._delay.add(pending.elapsed + now - pending.received + pending.transport)
+            self._delay.add(pending.latency(now))
 
     def _delay_steps(self) -> int:
         if self.settings.delay_steps >= 0:
