@@ -21,8 +21,9 @@ import numpy as np
 
 from mbrl_core.registry import Registry
 from mbrl_core.specs import Array
+from mbrl_dynamics.local_linear import check_array
 from mbrl_policy.kl_step import Terms
-from mbrl_policy.linear_gaussian import LinearGaussianController, check_array
+from mbrl_policy.linear_gaussian import LinearGaussianController
 
 COUPLINGS: Registry["Coupling"] = Registry(
     "coupling",

@@ -15,8 +15,9 @@ import numpy as np
 
 from mbrl_core.config import parameter
 from mbrl_core.specs import Array
+from mbrl_dynamics.local_linear import check_array
 from mbrl_planner.lqr import LinearDynamics, QuadraticPenalty, RiccatiError, finite_horizon
-from mbrl_policy.linear_gaussian import LinearGaussianController, check_array, kl_divergence
+from mbrl_policy.linear_gaussian import LinearGaussianController, kl_divergence
 from mbrl_policy.local_problem import LocalProblem, check_penalty
 
 SMALLEST_CHANGE, LARGEST_CHANGE = 0.1, 5.0  # of epsilon from one step to the next

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from mbrl_core.specs import Array
+from mbrl_dynamics.local_linear import check_array
 
 EXECUTIONS = ("open_loop", "feedback", "stochastic")
 LEAST_EIGENVALUE = -1e-9  # of a covariance, relative to its largest: what rounding leaves of zero
@@ -244,14 +245,6 @@ def check_dynamics(dynamics: LocalDynamics) -> None:
     check_array("dynamics matrix", dynamics.matrix, (horizon, states, states))
     check_array("dynamics offset", dynamics.offset, (horizon, states))
     check_covariances("dynamics covariance", dynamics.covariance, (horizon, states, states))
-
-
-def check_array(name: str, values: Array, shape: tuple[int, ...]) -> None:
-    """Raises ValueError when `values` have another shape or are not finite."""
-    if values.shape != shape:
-        raise ValueError(f"{name}: got shape {values.shape}, expected {shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name}: has non-finite numbers")
 
 
 def check_covariances(name: str, values: Array, shape: tuple[int, ...]) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 
 from mbrl_core.config import parameter
 from mbrl_core.specs import Array
-from mbrl_policy.linear_gaussian import LinearGaussianController, check_array, check_covariances
+from mbrl_dynamics.local_linear import check_array
+from mbrl_policy.linear_gaussian import LinearGaussianController, check_covariances
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from mbrl_core.specs import ActionSpec, Array
+from mbrl_dynamics.local_linear import check_array
 from mbrl_planner.expansion import Ended, Reward, penalty_derivatives
 from mbrl_planner.lqr import QuadraticPenalty
 from mbrl_policy.linear_gaussian import (
     GaussianStates,
     LinearGaussianController,
     LocalDynamics,
-    check_array,
     check_covariances,
     check_dynamics,
     state_distribution,
