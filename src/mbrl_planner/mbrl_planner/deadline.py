@@ -55,6 +55,7 @@ class DeadlineKeeper:
     LEAST_SHARE_OF_FIRST = 0.1
     LEAST_SHARE = 0.5
     LARGEST_BET = 0.5
+    PIECE_MARGIN = 1.25  # of work that nothing can stop: it is to end in time in all but a few cases
     LAST_BET = 0.85  # of the time left, for a part after which there is none
     UNMEASURED_PARTS = 16  # a batch is cut into so many while nothing is known about the time that it takes
     GRAIN = 0.0005  # seconds; or this share of the budget if that is longer: parts are not cut smaller
@@ -115,7 +116,7 @@ class DeadlineKeeper:
         `name` keeps the measurements of different work apart.
         """
         clock, started = self._pieces.setdefault(name, IterationClock()), self._clock()
-        if self._limit is not None and started + clock.expected(0) > self._limit:
+        if self._limit is not None and started + self.PIECE_MARGIN * clock.expected(0) > self._limit:
             clock.starved()
             raise OutOfTime(f"the deadline leaves no time for {name}")
         result = work()
@@ -209,16 +210,16 @@ class DeadlineKeeper:
         name: str,
         least_share: float,
     ) -> tuple[torch.Tensor, ...]:
-        clock = self._batches.setdefault(name, BatchClock())
+        clock, needed = self._batches.setdefault(name, BatchClock()), self._anything_helps
         if self._to_calibrate is not None:
             self._to_calibrate[name] = evaluate, candidates[: self.MANY]
-        count, done = len(candidates), 0
+        count, done, tried = len(candidates), 0, False
         results: tuple[torch.Tensor, ...] = ()
         while done < count and (size := self._part_size(count - done, clock, objective, done == 0)) > 0:
             first = count - done - size if last_first else done
             if size < count:
                 objective.part_of_batch(first, begins=done == 0)
-            started = self._clock()
+            started, tried = self._clock(), True
             # A first answer is worth the risk of being late by what stopping takes.
             first_answer = done == 0 and self._anything_helps
             self._stop_early = 0.0 if first_answer else clock.stopping.expected(0)
@@ -239,9 +240,11 @@ class DeadlineKeeper:
                 result[first : first + size] = value
         self._evaluated = self._clock()
         self.share = min(self.share, done / count)
-        if done == 0:
+        if done > 0:
+            self._anything_helps = False
+        elif not tried:
             clock.starved()  # or one evaluation that the machine stood still in would end all planning
-        if done == 0 or (self.share < least_share and not self._anything_helps):
+        if done == 0 or (self.share < least_share and not needed):
             raise OutOfTime(f"the deadline left time for {done} of {count} candidates")
         return results
 

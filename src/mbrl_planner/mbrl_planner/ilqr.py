@@ -2,6 +2,7 @@
 """Iterative LQR with limits on the actions."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -98,7 +99,7 @@ class Ilqr(TrajectoryPlanner):
         if self._expansion is None:
             self._expansion = problem.expand(self._nominal, self.second_order)
         expansion = self._expansion
-        improvement = problem.timing.piece("backward_pass", lambda: self._improvement(expansion))
+        improvement = self._improvement(problem, expansion)
         if improvement is None:
             self._finished = True
             return
@@ -118,7 +119,7 @@ class Ilqr(TrajectoryPlanner):
         count = config.population_size if self._previous is None else 1 + config.restarts
         return self._best_start(problem, state, count, config.initial_std, config.noise_exponent)
 
-    def _improvement(self, expansion: Expansion) -> Improvement | None:
+    def _improvement(self, problem: TrajectoryProblem, expansion: Expansion) -> Improvement | None:
         """The backward pass with as much regularisation as it needs; None when no amount is enough."""
         stage = stage_penalties(expansion, self.config.convex)
         if not (np.isfinite(stage[0]).all() and np.isfinite(stage[1]).all()):
@@ -128,8 +129,16 @@ class Ilqr(TrajectoryPlanner):
             state_damping = self._damping if self.config.state_regularisation else 0.0
             regularisation = Regularisation(self._damping * unit, state_damping)
             try:
-                return backward_pass(
-                    expansion, stage, self._nominal.actions, (self._lower, self._upper), regularisation
+                return problem.timing.piece(
+                    "backward_pass",
+                    partial(
+                        backward_pass,
+                        expansion,
+                        stage,
+                        self._nominal.actions,
+                        (self._lower, self._upper),
+                        regularisation,
+                    ),
                 )
             except NotConvex:
                 self._raise_damping()

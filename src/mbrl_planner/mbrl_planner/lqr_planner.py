@@ -65,7 +65,9 @@ class Lqr(TrajectoryPlanner):
             return None
         dynamics, penalty = problem_at
         try:
-            controller = finite_horizon(dynamics, penalty, self.config.horizon)
+            controller = problem.timing.piece(
+                "riccati", lambda: finite_horizon(dynamics, penalty, self.config.horizon)
+            )
         except RiccatiError:
             return None
         wanted = self._nominal.actions + controller.offsets
