@@ -65,9 +65,7 @@ class Lqr(TrajectoryPlanner):
             return None
         dynamics, penalty = problem_at
         try:
-            controller = problem.timing.piece(
-                "riccati", lambda: finite_horizon(dynamics, penalty, self.config.horizon)
-            )
+            controller = problem.timing.piece("riccati", lambda: finite_horizon(dynamics, penalty, self.config.horizon))
         except RiccatiError:
             return None
         wanted = self._nominal.actions + controller.offsets

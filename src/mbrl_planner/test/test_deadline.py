@@ -189,14 +189,14 @@ def test_one_evaluation_that_takes_for_ever_does_not_end_planning(kind: str, fir
     objective.each /= 1000.0
     objective.seconds /= 1000.0
     done = []
-    for step in range(2, 60):
+    for step in range(2, 70):
         begin = objective.now
         try:
             done.append(planner.plan(START, begin + 0.05, (0, step)).iterations)
         except OutOfTime:
             done.append(0)
         assert objective.now - begin <= 0.05 + 1e-3
-    assert min(done[30:]) >= 1, done
+    assert min(done[40:]) >= 1, done
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -400,11 +400,11 @@ def test_work_that_nothing_can_stop_is_not_started_too_late() -> None:
     begin(5.0)
     keeper.piece("derivatives", lambda: work(3.0))
     keeper.piece("others", lambda: work(0.6))
-    assert 1 < refusals(0.35) < 30
+    assert 1 < refusals(0.4) < 30
     for _ in range(IterationClock.ENOUGH):
         assert refusals(1.0) < 30
     begin(1.0)
     keeper.piece("derivatives", lambda: work(3.0))
-    assert 1 < refusals(0.35) < 30
+    assert 1 < refusals(0.4) < 30
     # It has never taken less: it is tried once in a long while.
     assert refusals(0.2) == IterationClock.PATIENCE

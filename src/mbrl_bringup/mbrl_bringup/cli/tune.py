@@ -171,12 +171,13 @@ def _train_for_ever(options: argparse.Namespace) -> int:
     import torch
 
     from mbrl_core.robot_file import load_robot
+    from mbrl_dynamics.nodes.background import give_way
     from mbrl_dynamics.nodes.configuration import LearnerNodeConfig
     from mbrl_dynamics.registry import make_model
     from mbrl_planner.tuning import rehearsal_data
 
     torch.set_num_threads(1)
-    os.nice(LearnerNodeConfig().niceness)
+    give_way(LearnerNodeConfig().niceness)
     spec = load_robot(root() / "config" / "robots" / f"{options.robot}.yaml").spec
     preset = _dynamics(options)
     model, data = make_model(preset["kind"], preset, spec, 0), rehearsal_data(spec, 1000)

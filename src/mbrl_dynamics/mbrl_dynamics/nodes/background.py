@@ -12,6 +12,17 @@ Task = Callable[[], object]
 Done = Callable[[BaseException | None], object]
 
 
+def give_way(niceness: int) -> None:
+    """Lowers the priority of the calling thread to `niceness` (0 normal, 19 lowest).
+
+    As SCHED_BATCH it does not interrupt a thread that is awake when it itself wakes up, either: beside a planner that
+    is worth milliseconds of each plan.
+    """
+    thread = threading.get_native_id()  # on Linux the priority of a thread id is that of this thread alone
+    os.setpriority(os.PRIO_PROCESS, thread, niceness)
+    os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+
+
 class BackgroundWorker:
     """Runs tasks one after another in a thread of lower priority.
 
@@ -53,8 +64,7 @@ class BackgroundWorker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        # On Linux the priority of a thread id is that of this thread alone.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
+        give_way(self._niceness)
         torch.set_num_threads(1)
         while self.keep_going():
             item = self._tasks.get()

@@ -30,7 +30,7 @@ class LearnerNodeConfig:
         True, "go on from the newest checkpoint of the run directory, if there is one", read_only=True
     )
     niceness: int = parameter(
-        10, "scheduling priority of the training thread in realtime: 0 normal, 19 lowest", minimum=0, maximum=19,
+        19, "scheduling priority of the training thread in realtime: 0 normal, 19 lowest", minimum=0, maximum=19,
         read_only=True,
     )  # fmt: skip
 

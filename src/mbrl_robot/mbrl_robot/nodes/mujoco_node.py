@@ -94,8 +94,6 @@ class MujocoNode(Node):
         self._next_sample_ns = self._interval_ns
         self._skipped_ns = 0
         self._clipped = 0
-        self._stamp_ns = self.get_clock().now().nanoseconds
-        self._origin_ns = now_ns()
         self.create_subscription(
             Float64MultiArray,
             self._robot.command_topic,
@@ -103,7 +101,10 @@ class MujocoNode(Node):
             qos.COMMAND,
             event_callbacks=qos.QUIET_SUBSCRIPTION,
         )
-        steady_timer(self, self._simulation.timestep, self._tick)
+        timer = steady_timer(self, self._simulation.timestep, self._tick)
+        # The timer's own beginning: a sample is published as soon as it falls due, not some part of an interval later.
+        self._origin_ns = now_ns() - timer.time_since_last_call()
+        self._stamp_ns = self.get_clock().now().nanoseconds - (now_ns() - self._origin_ns)
 
     def _tick(self) -> None:
         self._integrate_until(now_ns())

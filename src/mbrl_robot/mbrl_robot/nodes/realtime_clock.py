@@ -137,6 +137,9 @@ class RealtimeClock(ControlClock):
 
     def _start_now(self) -> None:
         assert self._start_timer is not None
+        # Before anything else, which would take time: ticks come whole periods after this moment, without drift.
+        self._tick_timer.reset()
+        self._origin_ns = now_ns()
         self.node.destroy_timer(self._start_timer)
         self._start_timer = None
         start, self._start = self._start, None
@@ -144,10 +147,6 @@ class RealtimeClock(ControlClock):
             start()
 
     def _first(self, episode: Episode) -> None:
-        # rcl adds periods to the time at which the timer was made: its phase is t0 and does not drift.
-        self.node.destroy_timer(self._tick_timer)
-        self._tick_timer = steady_timer(self.node, self.node.spec.period, self._tick)
-        self._origin_ns = now_ns()
         self._sample = self._estimator.latest
         self._serve(episode, self._origin_ns)
 
