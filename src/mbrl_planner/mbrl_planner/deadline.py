@@ -149,6 +149,8 @@ class DeadlineKeeper:
                 if started + self._least_share * expected > self._limit and not self._anything_helps:
                     if index == 0:
                         self._starved()
+                    else:
+                        pace.skipped(index)
                     return index
                 last = last or started + expected + least * self._pace.expected(index + 1) > self._limit
             self.share, self._evaluated = 1.0, started

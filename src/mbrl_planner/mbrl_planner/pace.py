@@ -11,6 +11,7 @@ class IterationClock:
     RISE = 0.5  # share of the gap closed by one slower iteration
     FALL = 0.1  # and by one faster iteration
     FORGET = 0.9  # factor after a plan that had no time at all: one slow outlier must not stop planning for good
+    UNSEEN = 0.97  # the same after a plan that ended before an iteration, for want of time: nothing measures it then
     ENOUGH = 8  # measurements of which the least is what an iteration does take, when nothing disturbs it
     PATIENCE = 200  # plans without time in a row, after which one is tried all the same: the machine may be another
 
@@ -54,9 +55,17 @@ class IterationClock:
             self._bounds = [0.0] * len(self._bounds)
             self._starved = 0
             return
-        for index, (least, count) in enumerate(zip(self._least, self._counts, strict=True)):
-            floor = least if count >= self.ENOUGH else 0.0
-            self._bounds[index] = max(self.FORGET * self._bounds[index], floor)
+        for index in range(len(self._bounds)):
+            self._fall(index, self.FORGET)
+
+    def skipped(self, index: int) -> None:
+        """Takes note that a plan ended before iteration `index`: what is expected of it falls, to the least measured."""
+        if index < len(self._bounds):
+            self._fall(index, self.UNSEEN)
+
+    def _fall(self, index: int, factor: float) -> None:
+        floor = self._least[index] if self._counts[index] >= self.ENOUGH else 0.0
+        self._bounds[index] = max(factor * self._bounds[index], floor)
 
 
 class BatchClock:

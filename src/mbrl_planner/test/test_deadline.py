@@ -53,6 +53,7 @@ class DivisibleObjective(TimedObjective):
         super().__init__(seconds)
         self.each = each
         self.steps = steps
+        self.stall: tuple[int, float] | None = None  # the machine stands still in this call from now, so long
         self._part = (0, True)
         self._parts: list[tuple[int, torch.Tensor]] = []
 
@@ -77,6 +78,10 @@ class DivisibleObjective(TimedObjective):
             if self.keep_going is not None and not self.keep_going():
                 raise OutOfTime("stopped")
             self.now += (self.seconds + self.each * len(actions)) / self.steps
+        if self.stall is not None:
+            calls, seconds = self.stall
+            self.stall = (calls - 1, seconds) if calls else None
+            self.now += 0.0 if calls else seconds
         self.sizes.append(len(actions))
         returns = ExactObjective.__call__(self, state, actions)
         self._parts = [*([] if begins else self._parts), (first, self._states.detach())]
@@ -197,6 +202,20 @@ def test_one_evaluation_that_takes_for_ever_does_not_end_planning(kind: str, fir
             done.append(0)
         assert objective.now - begin <= 0.05 + 1e-3
     assert min(done[40:]) >= 1, done
+
+
+@pytest.mark.parametrize("kind", ["cem", "icem", "mppi", "pddm", "cma_es"])
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_a_stall_in_a_late_iteration_does_not_end_plans_before_it_for_good(kind: str, calls: int) -> None:
+    planner, objective = divisible(kind, 1e-3, 1e-5)
+    planner.warm_up(10.0)
+    for step in range(12):
+        assert planner.plan(START, objective.now + 0.02, (0, step)).iterations == 5
+    objective.stall = calls, 0.5
+    planner.plan(START, objective.now + 0.02, (0, 12))
+    assert objective.stall is None
+    done = [planner.plan(START, objective.now + 0.02, (0, 13 + index)).iterations for index in range(150)]
+    assert done[-1] == 5, done
 
 
 @pytest.mark.parametrize("kind", KINDS)
