@@ -59,7 +59,7 @@ class IterationClock:
             self._fall(index, self.FORGET)
 
     def skipped(self, index: int) -> None:
-        """Takes note that a plan ended before iteration `index`: what is expected of it falls, to the least measured."""
+        """Takes note that a plan ended before iteration `index`: what is expected of it falls, to the least ever."""
         if index < len(self._bounds):
             self._fall(index, self.UNSEEN)
 
