@@ -60,10 +60,10 @@ class RandomSearch(TrainingAlgorithm):
 
     def __init__(self, config: SearchConfig, robot: SimulatedRobot, seed: int, **sources: Any) -> None:
         super().__init__(config, robot, seed, **sources)
-        self.weights = make_policy("linear", {}, robot.spec, 0)
+        self.weights = self.new_policy()
 
     def _iterate(self, keep_going: KeepGoing) -> Progress:
-        trial = make_policy("linear", {}, self.robot.spec, 0)
+        trial = self.new_policy()
         trial.load_state_dict(self.weights.state_dict())
         with torch.no_grad():
             for index, values in enumerate(trial.parameters()):
@@ -96,6 +96,9 @@ def search(monkeypatch: pytest.MonkeyPatch) -> str:
 def demonstration() -> Rollout:
     here = robot()
     return here.rollout_controller(random_controller(here.spec, 3), seed=3)
+
+
+SOURCES = {"demonstrations": [demonstration()], "policy": {"kind": "linear"}}
 
 
 def same(first: Policy, second: Policy) -> bool:
@@ -187,7 +190,7 @@ def test_a_policy_with_feedback_about_turns_is_rolled_out() -> None:
 
 def test_a_trainer_that_was_stopped_goes_on_as_if_it_had_not_been(search: str, tmp_path: Path) -> None:
     def fresh() -> TrainingAlgorithm:
-        return make_trainer(search, {"std": 0.5}, robot(), 7, demonstrations=[demonstration()])
+        return make_trainer(search, {"std": 0.5}, robot(), 7, **SOURCES)
 
     whole, first = fresh(), fresh()
     progress = [whole.iterate() for _ in range(6)]
@@ -205,7 +208,7 @@ def test_a_trainer_that_was_stopped_goes_on_as_if_it_had_not_been(search: str, t
 
 
 def test_an_iteration_that_is_stopped_leaves_everything_as_it_was(search: str) -> None:
-    trainer = make_trainer(search, {}, robot(), 7, demonstrations=[demonstration()])
+    trainer = make_trainer(search, {}, robot(), 7, **SOURCES)
     with pytest.raises(TrainingError, match="before the first iteration"):
         trainer.policy()
     trainer.iterate()
@@ -218,10 +221,17 @@ def test_an_iteration_that_is_stopped_leaves_everything_as_it_was(search: str) -
 
 
 def test_a_checkpoint_of_something_else_is_refused(search: str) -> None:
-    trainer = make_trainer(search, {}, robot(), 7, demonstrations=[demonstration()])
+    trainer = make_trainer(search, {}, robot(), 7, **SOURCES)
     trainer.iterate()
     arrays, information = trainer.state()
-    for name, other in (("seed", 8), ("kind", "other"), ("interface_hash", "0"), ("configuration", {"std": 1.0})):
+    others = {"kind": "linear", "squash": True}
+    for name, other in (
+        ("policy", others),
+        ("seed", 8),
+        ("kind", "other"),
+        ("interface_hash", "0"),
+        ("configuration", {"std": 1.0}),
+    ):
         with pytest.raises(CheckpointError, match=f"trainer's {name}: got"):
             trainer.restore(arrays, {**information, name: other})
     with pytest.raises(CheckpointError, match="lacks 'own'"):
@@ -237,6 +247,10 @@ def test_what_is_missing_or_unknown_is_named(search: str) -> None:
         make_trainer(search, {"std": -1.0}, robot(), 0, demonstrations=[demonstration()])
     with pytest.raises(ConfigurationError, match="trainer source: got 'teacher'"):
         make_trainer(search, {}, robot(), 0, teacher=None)
+    with pytest.raises(ConfigurationError, match="'policy.kind': got None"):
+        make_trainer(search, {}, robot(), 0, demonstrations=[demonstration()], policy={"squash": True})
+    with pytest.raises(ConfigurationError, match="'hidden_units': got 0"):
+        make_trainer(search, {}, robot(), 0, **{**SOURCES, "policy": {"kind": "mlp", "hidden_units": 0}})
     with pytest.raises(ConfigurationError, match="unknown trainer 'none'"):
         make_trainer("none", {}, robot(), 0)
 

@@ -15,7 +15,14 @@ import numpy as np
 from mbrl_core.checkpoint import CheckpointError, save_checkpoint
 from mbrl_core.config import ConfigurationError, parameter, to_mapping
 from mbrl_core.dataset import Transitions
-from mbrl_core.policies import Policy, policy_arrays, policy_configuration, policy_from_arrays
+from mbrl_core.policies import (
+    POLICIES,
+    Policy,
+    make_policy,
+    policy_arrays,
+    policy_configuration,
+    policy_from_arrays,
+)
 from mbrl_core.random_streams import generator, stream_seed
 from mbrl_core.registry import Registry
 from mbrl_dynamics.model import DynamicsModel
@@ -23,7 +30,7 @@ from mbrl_policy.training.kinds import MODULES
 from mbrl_policy.training.rollouts import Rollout, TrainingRobot
 
 ROLE = "trainer"
-SOURCES = ("model", "dataset", "planner", "demonstrations")
+SOURCES = ("model", "dataset", "planner", "demonstrations", "policy")
 
 KeepGoing = Callable[[], bool]
 
@@ -92,8 +99,11 @@ class TrainingAlgorithm(ABC):
         dataset: Transitions | None = None,
         planner: Mapping[str, Any] | None = None,
         demonstrations: Sequence[Rollout] = (),
+        policy: Mapping[str, Any] | None = None,
     ) -> None:
-        """`model` is a trained one, `planner` a planner group (`{kind: icem, ...}`)."""
+        """`model` is a trained one, `planner` a planner group (`{kind: icem, ...}`), `policy` a policy group as in
+        config/policy (`{kind: mlp, observed: [...], ...}`), an mlp where None.
+        """
         self.config = config
         self.robot = robot
         self.seed = seed
@@ -101,6 +111,7 @@ class TrainingAlgorithm(ABC):
         self.dataset = dataset
         self.planner = None if planner is None else dict(planner)
         self.demonstrations = tuple(demonstrations)
+        self.policy_settings = _complete(policy)
         self.iteration = 0
         self.rollouts = 0
         self.best_return = -math.inf
@@ -110,6 +121,11 @@ class TrainingAlgorithm(ABC):
                 raise ConfigurationError(
                     f"trainer {self.kind!r}: got no {source}, expected one; it needs {', '.join(self.needs)}"
                 )
+
+    def new_policy(self) -> Policy:
+        """A policy of the `policy` settings with weights drawn for this iteration. Raises ConfigurationError."""
+        settings = {name: value for name, value in self.policy_settings.items() if name != "kind"}
+        return make_policy(self.policy_settings["kind"], settings, self.robot.spec, self.torch_seed("policy"))
 
     @abstractmethod
     def _iterate(self, keep_going: KeepGoing) -> Progress:
@@ -156,8 +172,8 @@ class TrainingAlgorithm(ABC):
         content = {f"own/{name}": array for name, array in arrays.items()}
         information: dict[str, Any] = {
             "role": ROLE, "kind": self.kind, "configuration": to_mapping(self.config),
-            "interface_hash": self.robot.spec.interface_hash, "seed": self.seed, "iteration": self.iteration,
-            "rollouts": self.rollouts, "own": own, "best": None,
+            "policy": self.policy_settings, "interface_hash": self.robot.spec.interface_hash, "seed": self.seed,
+            "iteration": self.iteration, "rollouts": self.rollouts, "own": own, "best": None,
         }  # fmt: skip
         if self._best is not None:
             content |= {f"best/{name}": array for name, array in policy_arrays(self._best).items()}
@@ -170,11 +186,11 @@ class TrainingAlgorithm(ABC):
     def restore(self, arrays: Mapping[str, np.ndarray], information: Mapping[str, Any]) -> None:
         """Goes on from where `state` was taken.
 
-        Raises CheckpointError when that was another kind, configuration, seed or robot, or something is missing.
+        Raises CheckpointError when that was another kind, configuration, policy, seed or robot, or lacks something.
         """
         expected = {
             "role": ROLE, "kind": self.kind, "configuration": to_mapping(self.config),
-            "interface_hash": self.robot.spec.interface_hash, "seed": self.seed,
+            "policy": self.policy_settings, "interface_hash": self.robot.spec.interface_hash, "seed": self.seed,
         }  # fmt: skip
         for name, value in expected.items():
             if information.get(name) != value:
@@ -236,6 +252,17 @@ def make_trainer(
 def save_trainer(path: str | Path, trainer: TrainingAlgorithm) -> None:
     """Writes a checkpoint, atomically. `trainer.restore(*load_checkpoint(path))` takes it up. Raises OSError."""
     save_checkpoint(path, *trainer.state())
+
+
+def _complete(policy: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A `policy` group with every parameter of its kind. Raises ConfigurationError."""
+    mapping = dict(policy or {"kind": "mlp"})
+    kind = mapping.get("kind")
+    if not isinstance(kind, str):
+        raise ConfigurationError(
+            f"parameter 'policy.kind': got {kind!r}, expected one of {', '.join(POLICIES.names())}"
+        )
+    return {"kind": kind, **to_mapping(POLICIES.configure(kind, mapping))}
 
 
 def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
