@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guided policy search: controllers that are easy to find teach a network that is fast to run."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mbrl_core.config import ConfigurationError
+from mbrl_core.dataset import Transitions
+from mbrl_core.policies import NetworkPolicy, Policy, TimeVaryingLinearPolicy, policy_arrays, policy_from_arrays
+from mbrl_core.specs import Array
+from mbrl_policy.couplings import TrajectoryTerms, make_coupling
+from mbrl_policy.kl_step import KlStepConfig, KlStepError
+from mbrl_policy.linear_gaussian import LinearGaussianController
+from mbrl_policy.linearise import linearise_policy
+from mbrl_policy.local_problem import LocalProblem, local_problem, with_soft_limits
+from mbrl_policy.training.algorithm import (
+    TRAINERS,
+    KeepGoing,
+    Progress,
+    TrainingAlgorithm,
+    TrainingError,
+    TrainingInterrupted,
+)
+from mbrl_policy.training.condition import Batch, Condition, Law, StepSizes, first_controller
+from mbrl_policy.training.distillation import Lesson, answers, distil, limited
+from mbrl_policy.training.gps_config import GpsConfig
+from mbrl_policy.training.local_models import joined, local_dynamics, make_prior
+from mbrl_policy.training.rollouts import TrainingRobot, transitions_of
+
+LEAST_START_VARIANCE = 1e-8  # of a state that all rollouts begin in, SI units squared
+
+
+@TRAINERS.register("gps", GpsConfig)
+class GuidedPolicySearch(TrainingAlgorithm):
+    """Levine and Abbeel 2014, "Learning neural network policies with guided policy search under unknown dynamics";
+    Levine et al. 2016, "End-to-end training of deep visuomotor policies"; Montgomery and Levine 2016, "Guided policy
+    search as approximate mirror descent".
+
+    An iteration: rollouts of each start condition's linear-Gaussian controller, local dynamics from them, a trajectory
+    step within epsilon nats, coupled to the network, and the supervised step of the network towards all controllers.
+    Controllers see the whole state, the network what its settings let it see. Raises ConfigurationError on settings
+    that do not go together, see `GpsConfig`.
+    """
+
+    kind = "gps"
+    config: GpsConfig
+
+    def __init__(self, config: GpsConfig, robot: TrainingRobot, seed: int, **sources: Any) -> None:
+        if sources.get("policy") is None:
+            sources["policy"] = {"kind": "mlp", "squash": False, "covariance": "full"}
+        super().__init__(config, robot, seed, **sources)
+        spec = robot.spec
+        if config.dynamics in ("ensemble", "model") and self.model is None:
+            raise ConfigurationError(f"parameter 'dynamics': got {config.dynamics!r} without a model, expected one")
+        if self.model is not None and self.model.spec.interface_hash != spec.interface_hash:
+            raise ConfigurationError(f"model: is of robot {self.model.spec.name!r}, expected {spec.name!r}")
+        least = spec.state.size + spec.action.size + 1
+        if config.dynamics == "regression" and config.rollouts < least:
+            raise ConfigurationError(
+                f"parameter 'rollouts': got {config.rollouts}, expected at least {least} for dynamics 'regression';"
+                " those with a prior take fewer"
+            )
+        self.horizon = config.horizon or robot.steps
+        network = self.new_policy()
+        if not isinstance(network, NetworkPolicy):
+            raise ConfigurationError(
+                f"parameter 'policy.kind': got {network.kind!r}, expected a function of the observed state: mlp, rbf or"
+                " linear"
+            )
+        self.network: NetworkPolicy = network
+        self.conditions = [self._condition(index, start) for index, start in enumerate(self._starts())]
+        self._memory: list[Transitions] = []
+        self._steps = KlStepConfig(entropy_weight=config.entropy_weight)
+        self._reward = with_soft_limits(robot.task.reward, spec.action, config.limit_weight)
+
+    def local_policies(self) -> list[TimeVaryingLinearPolicy]:
+        """The best controller of each start condition, with its noise."""
+        return [condition.best.policy(self.robot.spec) for condition in self.conditions]
+
+    def _starts(self) -> list[Array]:
+        config, size = self.config, self.robot.spec.state.size
+        if not config.start_states:
+            return [self.robot.drawn_start(self.torch_seed("start", index)) for index in range(config.conditions)]
+        given = np.array(config.start_states)
+        if len(given) != config.conditions * size:
+            raise ConfigurationError(
+                f"parameter 'start_states': got {len(given)} numbers, expected {config.conditions} conditions of"
+                f" {size} states"
+            )
+        return list(given.reshape(config.conditions, size))
+
+    def _condition(self, index: int, start: Array) -> Condition:
+        config, spec = self.config, self.robot.spec
+        half_range = 0.5 * (np.array(spec.action.upper) - np.array(spec.action.lower))
+        coupling = make_coupling(config.coupling_settings(), self.horizon, half_range)
+        first = first_controller(spec, self.horizon, config.initial_std, config.push, config.push_period)
+        law = Law(first, np.tile(start, (self.horizon + 1, 1)))
+        sizes = StepSizes(*(self.horizon * each for each in (config.epsilon, config.least_epsilon, config.most_epsilon)))
+        return Condition(index, start, law, coupling, sizes)
+
+    def _iterate(self, keep_going: KeepGoing) -> Progress:
+        def check() -> None:
+            if not keep_going():
+                raise TrainingInterrupted
+
+        batches = [self._collect(condition, check) for condition in self.conditions]
+        config, spec = self.config, self.robot.spec
+        if self.iteration == 0:
+            self._begin(batches, check)
+        prior = make_prior(
+            config.dynamics, joined(self._memory), self.model, spec, config.rollouts, self.torch_seed("mixture")
+        )
+        model = self.model if config.dynamics == "model" else None
+        lessons, divergences, failed = [], [], 0
+        for condition, batch in zip(self.conditions, batches, strict=True):
+            check()
+            dynamics = local_dynamics(batch, condition.law.reference, spec, prior, model)
+            problem = local_problem(
+                self._reward, batch.states, batch.wanted, dynamics, self._start_covariance(batch),
+                self.robot.task.terminated, config.convex,
+            )  # fmt: skip
+            policy = self._linearised(batch)
+            terms = condition.coupling.trajectory_terms(condition.law.controller, policy)
+            try:
+                step = condition.improve(problem, terms, self._subject(condition, policy), self._steps)
+                divergences.append(step.divergence)
+            except (KlStepError, ValueError):
+                failed += 1
+            lessons.append(self._lesson(condition, problem, batch))
+        loss = self._distil(lessons, check)
+        for condition, batch in zip(self.conditions, batches, strict=True):
+            states = batch.states[:, :-1]
+            means = answers(self.network, states)[0]
+            condition.coupling.update(condition.law.controller, self._linearised(batch), states, means)
+        mean_return = self._evaluate(check)
+        information = {
+            "controller_return": float(np.mean([batch.returns.mean() for batch in batches])),
+            "epsilon": float(np.mean([condition.epsilon for condition in self.conditions])),
+            "failed_steps": float(failed),
+        }
+        kl = float(np.mean(divergences)) if divergences else math.nan
+        return Progress(0, mean_return, kl, loss, information=information)
+
+    def _collect(self, condition: Condition, check: Any) -> Batch:
+        rollouts = []
+        policy = condition.law.policy(self.robot.spec)
+        for index in range(self.config.rollouts):
+            check()
+            number = condition.index * self.config.rollouts + index
+            start = self._start(condition, number)
+            seed = self.rollout_seed(number)
+            rollout = self.robot.rollout(policy, start, self.horizon, seed, True, condition.index)
+            self._remember(rollout)
+            rollouts.append(rollout)
+        try:
+            return condition.take(rollouts, self.robot.spec)
+        except ValueError as error:
+            raise TrainingError(f"start condition {condition.index}: {error}") from None
+
+    def _start(self, condition: Condition, number: int) -> Array:
+        if not self.config.start_std:
+            return condition.start
+        std = np.array(self.config.start_std)
+        return condition.start + std * self.random("start", number).standard_normal(len(std))
+
+    def _remember(self, rollout: Any) -> None:
+        self.rollouts += 1
+        self._memory.append(transitions_of([rollout]))
+        del self._memory[: -self.config.memory]
+
+    def _begin(self, batches: list[Batch], check: Any) -> None:
+        """The network takes its scales from the first rollouts, and begins as the first controllers."""
+        import torch
+
+        states = np.concatenate([batch.states.reshape(-1, batch.states.shape[-1]) for batch in batches])
+        self.network.normalise(torch.from_numpy(states).float())
+        lessons = []
+        for condition, batch in zip(self.conditions, batches, strict=True):
+            lessons.append(Lesson.of(batch.states[:, :-1], condition.coupling.targets(
+                condition.law.controller, batch.states[:, :-1])))
+        self._distil(lessons, check)
+
+    def _start_covariance(self, batch: Batch) -> Array:
+        size = batch.states.shape[-1]
+        std = np.array(self.config.start_std) if self.config.start_std else np.zeros(size)
+        return np.diag(np.maximum(np.square(std), LEAST_START_VARIANCE))
+
+    def _linearised(self, batch: Batch) -> LinearGaussianController:
+        means, covariances = answers(self.network, batch.states[:, :-1])
+        return linearise_policy(batch.states, means, covariances)
+
+    def _subject(self, condition: Condition, policy: LinearGaussianController) -> LinearGaussianController:
+        return policy if self.config.coupling == "mirror_descent" else condition.law.controller
+
+    def _lesson(self, condition: Condition, problem: LocalProblem, batch: Batch) -> Lesson:
+        """What the coupling asks for at the rollouts' states, and at states where the new controller will go."""
+        states, config = batch.states[:, :-1], self.config
+        controller = condition.law.controller
+        if config.imagined:
+            moments = problem.states(controller)
+            drawn = self.random("imagined", condition.index).standard_normal((config.imagined, *states.shape[1:]))
+            values, vectors = np.linalg.eigh(moments.covariances[:-1])
+            roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
+            imagined = moments.means[:-1] + np.einsum("hij,rhj->rhi", roots, drawn)
+            states = np.concatenate([states, imagined])
+        return Lesson.of(states, condition.coupling.targets(controller, states))
+
+    def _distil(self, lessons: list[Lesson], check: Any) -> float:
+        config, lesson = self.config, Lesson.together(lessons)
+        lesson = Lesson(lesson.states, lesson.means, limited(lesson.precisions, config.most_precision), lesson.weights)
+        return distil(
+            self.network, lesson, self.torch_seed("distil"), config.supervised_steps, config.batch_size,
+            config.learning_rate, check,
+        )  # fmt: skip
+
+    def _evaluate(self, check: Any) -> float:
+        if (self.iteration + 1) % self.config.evaluate_every:
+            if self._best is None:
+                self._consider(self.network, math.nan)
+            return math.nan
+        returns = []
+        for condition in self.conditions:
+            check()
+            seed = self.rollout_seed(-1 - condition.index)
+            rollout = self.robot.rollout(self.network, condition.start, self.horizon, seed, False, condition.index)
+            self._remember(rollout)
+            returns.append(rollout.total_return)
+        mean = float(np.mean(returns))
+        self._consider(self.network, mean)
+        return mean
+
+    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays = {f"network/{name}": value for name, value in policy_arrays(self.network).items()}
+        for condition in self.conditions:
+            arrays |= {f"condition{condition.index}/{name}": value for name, value in condition.state_arrays().items()}
+        if self._memory:
+            whole = joined(self._memory)
+            arrays |= {f"memory/{name}": np.array(getattr(whole, name)) for name in ("state", "action", "next_state")}
+            arrays["memory/length"] = np.array([len(part) for part in self._memory])
+        return arrays, {}
+
+    def _restore(self, arrays: Mapping[str, np.ndarray], information: Mapping[str, Any]) -> None:
+        def under(prefix: str) -> dict[str, np.ndarray]:
+            return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+        settings = {name: value for name, value in self.policy_settings.items() if name != "kind"}
+        network: Policy = policy_from_arrays(
+            self.policy_settings["kind"], settings, under("network/"), self.robot.spec, "trainer's network"
+        )
+        assert isinstance(network, NetworkPolicy)
+        for condition in self.conditions:
+            condition.load_arrays(under(f"condition{condition.index}/"))
+        self.network, self._memory = network, []
+        lengths = arrays.get("memory/length", np.zeros(0, dtype=int))
+        ends = np.cumsum(lengths)
+        for begin, end in zip(ends - lengths, ends, strict=True):
+            steps = np.arange(end - begin)
+            self._memory.append(
+                Transitions(
+                    arrays["memory/state"][begin:end], arrays["memory/action"][begin:end],
+                    arrays["memory/next_state"][begin:end], np.zeros_like(steps), steps,
+                )  # fmt: skip
+            )
+
+
+__all__ = ["GuidedPolicySearch", "TrajectoryTerms"]
