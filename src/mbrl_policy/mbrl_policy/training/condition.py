@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from mbrl_core.policies import TimeVaryingLinearPolicy
 from mbrl_core.specs import Array, RobotSpec, state_difference
-from mbrl_dynamics.local_linear import Chart, LocalDynamics
+from mbrl_dynamics.local_linear import Chart, LocalDynamics, covariance_roots
+from mbrl_planner.expansion import Ended, Reward
 from mbrl_policy.couplings import Coupling, TrajectoryTerms
 from mbrl_policy.kl_step import KlStep, KlStepConfig, adapted_epsilon, kl_constrained_step
 from mbrl_policy.linear_gaussian import LinearGaussianController
-from mbrl_policy.local_problem import LocalProblem
+from mbrl_policy.local_problem import local_problem
 from mbrl_policy.training.rollouts import Rollout
 
 ARRAYS = ("gains", "offsets", "covariances", "reference")
@@ -69,6 +71,72 @@ class StepSizes:
     most: float
 
 
+@dataclass(frozen=True)
+class StepTask:
+    """What all conditions' trajectory steps share. `reward` is with soft limits, `lower`, `upper` [m] the limits."""
+
+    reward: Reward
+    ended: Ended
+    start_covariance: Array
+    lower: Array
+    upper: Array
+    config: KlStepConfig
+    convex: bool
+    expansions: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Trajectories under local dynamics: states [R, H + 1, n], wanted actions [R, H, m], and their mean return."""
+
+    states: Array
+    wanted: Array
+    mean_return: float
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard normal numbers for the same trajectories of different controllers: of starts [R, n], actions
+    [R, H, m] and states [R, H, n].
+    """
+
+    starts: Array
+    actions: Array
+    states: Array
+
+    @staticmethod
+    def of(random: np.random.Generator, count: int, dynamics: LocalDynamics) -> "Noise":
+        """Half of the trajectories are drawn, the others have minus their noise."""
+        horizon, size, width = dynamics.control.shape
+        half = (count + 1) // 2
+        drawn = [
+            random.standard_normal(shape) for shape in ((half, size), (half, horizon, width), (half, horizon, size))
+        ]
+        return Noise(*(np.concatenate([each, -each]) for each in drawn))
+
+    def simulated(
+        self, task: StepTask, dynamics: LocalDynamics, controller: LinearGaussianController, mean: Array
+    ) -> Simulated:
+        """From starts about `mean` [n], actions clipped as the robot's limits do it."""
+        horizon, size, width = dynamics.control.shape
+        states, wanted = np.empty((len(self.starts), horizon + 1, size)), np.empty((len(self.starts), horizon, width))
+        roots, own = covariance_roots(dynamics.covariance), covariance_roots(controller.covariances)
+        states[:, 0] = mean + self.starts @ covariance_roots(task.start_covariance).T
+        for step in range(horizon):
+            at = states[:, step]
+            wanted[:, step] = (
+                at @ controller.gains[step].T + controller.offsets[step] + self.actions[:, step] @ own[step].T
+            )
+            action = np.clip(wanted[:, step], task.lower, task.upper)
+            states[:, step + 1] = (
+                at @ dynamics.matrix[step].T + action @ dynamics.control[step].T + dynamics.offset[step]
+                + self.states[:, step] @ roots[step].T
+            )  # fmt: skip
+        parts = (torch.from_numpy(each) for each in (states[:, :-1], wanted, states[:, 1:]))
+        return Simulated(states, wanted, float(task.reward(*parts).sum(dim=-1).mean()))
+
+
 class Condition:
     """What guided policy search keeps of a start condition from iteration to iteration.
 
@@ -111,26 +179,47 @@ class Condition:
 
     def improve(
         self,
-        problem: LocalProblem,
+        task: StepTask,
+        batch: Batch,
+        dynamics: LocalDynamics,
         terms: TrajectoryTerms,
-        subject: LinearGaussianController,
-        config: KlStepConfig,
+        mirrored: LinearGaussianController | None,
+        random: np.random.Generator,
     ) -> KlStep:
         """A step within epsilon nats, whose size follows what the last one brought.
 
-        `subject` is what was executed since: the present controller, or under mirror descent the policy that was to
-        follow it. Raises KlStepError; then nothing has changed.
+        The reward is known, only the dynamics are local: the controller moves until epsilon in `task.expansions` equal
+        parts, before each of which the reward is expanded about what the controller so far will do, as long as the
+        return of sampled trajectories rises. `mirrored` is
+        the policy under mirror descent: what was promised then counts from it. Raises KlStepError and ValueError; then
+        nothing has changed.
         """
-        now = float(problem.expected_rewards(subject).sum())
+        before = self.law.controller
+        mean, noise = batch.states[:, 0].mean(axis=0), Noise.of(random, task.samples, dynamics)
+        now = float(batch.returns.mean())
+        epsilon, sizes = self.epsilon, self.sizes
         if self.promised is not None:
-            before, after = self.promised
-            sizes = self.sizes
-            self.epsilon = adapted_epsilon(self.epsilon, after - before, now - before, sizes.least, sizes.most)
-        step = kl_constrained_step(problem, terms.reference, self.epsilon, config, terms.added, self.multiplier)
-        self.promised = now, float(problem.expected_rewards(step.controller).sum())
-        self.multiplier = step.multiplier
-        self.law = Law(step.controller, self.law.reference)
-        return step
+            gain, earlier = self.promised
+            epsilon = adapted_epsilon(epsilon, gain, now - earlier, sizes.least, sizes.most)
+        old = noise.simulated(task, dynamics, before if mirrored is None else mirrored, mean)
+        states, wanted = batch.states, batch.wanted
+        best: tuple[float, KlStep] | None = None
+        for number in range(1, task.expansions + 1):
+            problem = local_problem(
+                task.reward, states, wanted, dynamics, task.start_covariance, task.ended, task.convex
+            )
+            within = epsilon * (number / task.expansions) ** 2
+            step = kl_constrained_step(problem, terms.reference, within, task.config, terms.added, self.multiplier)
+            new = noise.simulated(task, dynamics, step.controller, mean)
+            if best is not None and not new.mean_return > best[0]:
+                break
+            best = new.mean_return, step
+            self.multiplier = step.multiplier
+            states, wanted = new.states, new.wanted
+        assert best is not None
+        self.epsilon, self.promised = epsilon, (best[0] - old.mean_return, now)
+        self.law = Law(best[1].controller, self.law.reference)
+        return best[1]
 
     def state_arrays(self) -> dict[str, Array]:
         """Everything that a checkpoint needs."""
@@ -172,8 +261,3 @@ def first_controller(
     offsets = centre + push * half_range * turn[:, None]
     covariances = np.tile(np.diag((std * half_range) ** 2), (horizon, 1, 1))
     return LinearGaussianController(np.zeros((horizon, spec.action.size, spec.state.size)), offsets, covariances)
-
-
-def about(local: LocalDynamics, batch: Batch) -> Array:
-    """States [R, H + 1, n] of a batch as `local` counts their angles."""
-    return batch.states if local.chart is None else local.chart.unwrapped(batch.states)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervised step of guided policy search: one network towards many controllers."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,9 @@ from mbrl_core.policies import NetworkPolicy, Policy
 from mbrl_core.specs import Array
 from mbrl_policy.couplings import SupervisedTargets
 from mbrl_policy.supervised import best_covariance, supervised_objective
+from mbrl_policy.training.adam import Adam
 
+LAST_RATE = 0.01  # of the learning rate, at the last step
 LEAST_SLOPE = 0.1  # of tanh: a saturated policy has noise, too
 
 
@@ -83,7 +86,7 @@ def distil(
     learning_rate: float,
     keep_going: Callable[[], None],
 ) -> float:
-    """Adam on the supervised objective; returns its value over the lesson. `keep_going` may raise, once a step.
+    """Adam on the supervised objective; returns its value over the lesson. `keep_going` may raise, every 20 steps.
 
     A noise that is the same in all states is set to its optimum, which does not depend on the means; one that depends
     on them is learned. The learning rate falls to a hundredth on a half cosine.
@@ -100,17 +103,15 @@ def distil(
     unit = float((precisions.diagonal(dim1=-2, dim2=-1).mean(dim=-1) * weights).sum() / weights.sum())
     precisions, weights = precisions.float(), weights.float()
     trained = [value for name, value in policy.named_parameters() if name not in ("log_std", "mixing")]
-    optimiser = torch.optim.Adam(trained, lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=0.01 * learning_rate)
+    optimiser = Adam(trained)
     random = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
-        keep_going()
+    for step in range(steps):
+        if step % 20 == 0:
+            keep_going()
         index = torch.randint(len(states), (batch_size,), generator=random)
         loss = _objective(policy, states[index], means[index], precisions[index], weights[index]) / unit
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+        share = 0.5 * (1.0 + math.cos(math.pi * step / steps))
+        optimiser.step(torch.autograd.grad(loss, trained), learning_rate * (LAST_RATE + (1.0 - LAST_RATE) * share))
     with torch.no_grad():
         return float(_objective(policy, states, means, precisions, weights))
 

@@ -11,11 +11,12 @@ from mbrl_core.config import ConfigurationError
 from mbrl_core.dataset import Transitions
 from mbrl_core.policies import NetworkPolicy, Policy, TimeVaryingLinearPolicy, policy_arrays, policy_from_arrays
 from mbrl_core.specs import Array
+from mbrl_dynamics.local_linear import LocalDynamics
 from mbrl_policy.couplings import TrajectoryTerms, make_coupling
 from mbrl_policy.kl_step import KlStepConfig, KlStepError
 from mbrl_policy.linear_gaussian import LinearGaussianController
 from mbrl_policy.linearise import linearise_policy
-from mbrl_policy.local_problem import LocalProblem, local_problem, with_soft_limits
+from mbrl_policy.local_problem import with_soft_limits
 from mbrl_policy.training.algorithm import (
     TRAINERS,
     KeepGoing,
@@ -24,7 +25,7 @@ from mbrl_policy.training.algorithm import (
     TrainingError,
     TrainingInterrupted,
 )
-from mbrl_policy.training.condition import Batch, Condition, Law, StepSizes, first_controller
+from mbrl_policy.training.condition import Batch, Condition, Law, Noise, StepSizes, StepTask, first_controller
 from mbrl_policy.training.distillation import Lesson, answers, distil, limited
 from mbrl_policy.training.gps_config import GpsConfig
 from mbrl_policy.training.local_models import joined, local_dynamics, make_prior
@@ -73,8 +74,11 @@ class GuidedPolicySearch(TrainingAlgorithm):
         self.network: NetworkPolicy = network
         self.conditions = [self._condition(index, start) for index, start in enumerate(self._starts())]
         self._memory: list[Transitions] = []
-        self._steps = KlStepConfig(entropy_weight=config.entropy_weight)
-        self._reward = with_soft_limits(robot.task.reward, spec.action, config.limit_weight)
+        self._task = StepTask(
+            with_soft_limits(robot.task.reward, spec.action, config.limit_weight), robot.task.terminated,
+            self._start_covariance(), np.array(spec.action.lower), np.array(spec.action.upper),
+            KlStepConfig(entropy_weight=config.entropy_weight), config.convex, config.expansions, config.samples,
+        )  # fmt: skip
 
     def local_policies(self) -> list[TimeVaryingLinearPolicy]:
         """The best controller of each start condition, with its noise."""
@@ -98,7 +102,9 @@ class GuidedPolicySearch(TrainingAlgorithm):
         coupling = make_coupling(config.coupling_settings(), self.horizon, half_range)
         first = first_controller(spec, self.horizon, config.initial_std, config.push, config.push_period)
         law = Law(first, np.tile(start, (self.horizon + 1, 1)))
-        sizes = StepSizes(*(self.horizon * each for each in (config.epsilon, config.least_epsilon, config.most_epsilon)))
+        sizes = StepSizes(
+            *(self.horizon * each for each in (config.epsilon, config.least_epsilon, config.most_epsilon))
+        )
         return Condition(index, start, law, coupling, sizes)
 
     def _iterate(self, keep_going: KeepGoing) -> Progress:
@@ -118,18 +124,16 @@ class GuidedPolicySearch(TrainingAlgorithm):
         for condition, batch in zip(self.conditions, batches, strict=True):
             check()
             dynamics = local_dynamics(batch, condition.law.reference, spec, prior, model)
-            problem = local_problem(
-                self._reward, batch.states, batch.wanted, dynamics, self._start_covariance(batch),
-                self.robot.task.terminated, config.convex,
-            )  # fmt: skip
             policy = self._linearised(batch)
             terms = condition.coupling.trajectory_terms(condition.law.controller, policy)
+            mirrored = policy if config.coupling == "mirror_descent" else None
+            random = self.random("step", condition.index)
             try:
-                step = condition.improve(problem, terms, self._subject(condition, policy), self._steps)
+                step = condition.improve(self._task, batch, dynamics, terms, mirrored, random)
                 divergences.append(step.divergence)
             except (KlStepError, ValueError):
                 failed += 1
-            lessons.append(self._lesson(condition, problem, batch))
+            lessons.append(self._lesson(condition, dynamics, batch))
         loss = self._distil(lessons, check)
         for condition, batch in zip(self.conditions, batches, strict=True):
             states = batch.states[:, :-1]
@@ -179,12 +183,15 @@ class GuidedPolicySearch(TrainingAlgorithm):
         self.network.normalise(torch.from_numpy(states).float())
         lessons = []
         for condition, batch in zip(self.conditions, batches, strict=True):
-            lessons.append(Lesson.of(batch.states[:, :-1], condition.coupling.targets(
-                condition.law.controller, batch.states[:, :-1])))
+            lessons.append(
+                Lesson.of(
+                    batch.states[:, :-1], condition.coupling.targets(condition.law.controller, batch.states[:, :-1])
+                )
+            )
         self._distil(lessons, check)
 
-    def _start_covariance(self, batch: Batch) -> Array:
-        size = batch.states.shape[-1]
+    def _start_covariance(self) -> Array:
+        size = self.robot.spec.state.size
         std = np.array(self.config.start_std) if self.config.start_std else np.zeros(size)
         return np.diag(np.maximum(np.square(std), LEAST_START_VARIANCE))
 
@@ -192,19 +199,14 @@ class GuidedPolicySearch(TrainingAlgorithm):
         means, covariances = answers(self.network, batch.states[:, :-1])
         return linearise_policy(batch.states, means, covariances)
 
-    def _subject(self, condition: Condition, policy: LinearGaussianController) -> LinearGaussianController:
-        return policy if self.config.coupling == "mirror_descent" else condition.law.controller
-
-    def _lesson(self, condition: Condition, problem: LocalProblem, batch: Batch) -> Lesson:
+    def _lesson(self, condition: Condition, dynamics: LocalDynamics, batch: Batch) -> Lesson:
         """What the coupling asks for at the rollouts' states, and at states where the new controller will go."""
         states, config = batch.states[:, :-1], self.config
         controller = condition.law.controller
         if config.imagined:
-            moments = problem.states(controller)
-            drawn = self.random("imagined", condition.index).standard_normal((config.imagined, *states.shape[1:]))
-            values, vectors = np.linalg.eigh(moments.covariances[:-1])
-            roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
-            imagined = moments.means[:-1] + np.einsum("hij,rhj->rhi", roots, drawn)
+            noise = Noise.of(self.random("imagined", condition.index), config.imagined, dynamics)
+            mean = batch.states[:, 0].mean(axis=0)
+            imagined = noise.simulated(self._task, dynamics, controller, mean).states[:, :-1]
             states = np.concatenate([states, imagined])
         return Lesson.of(states, condition.coupling.targets(controller, states))
 
@@ -260,8 +262,11 @@ class GuidedPolicySearch(TrainingAlgorithm):
             steps = np.arange(end - begin)
             self._memory.append(
                 Transitions(
-                    arrays["memory/state"][begin:end], arrays["memory/action"][begin:end],
-                    arrays["memory/next_state"][begin:end], np.zeros_like(steps), steps,
+                    arrays["memory/state"][begin:end],
+                    arrays["memory/action"][begin:end],
+                    arrays["memory/next_state"][begin:end],
+                    np.zeros_like(steps),
+                    steps,
                 )  # fmt: skip
             )
 

@@ -45,8 +45,14 @@ class GpsConfig(TrainerConfig):
         3.0, "price of actions beyond their limits by half a range; twice that times four for a whole one", minimum=0.0
     )
     convex: bool = parameter(True, "negative curvature of the reward's expansion counts as none")
+    expansions: int = parameter(
+        4, "expansions of the reward in a step, the later ones about what the new controller will do", minimum=1
+    )
+    samples: int = parameter(20, "trajectories of the local dynamics that they are made about", minimum=2)
     initial_std: float = parameter(0.5, "noise of the first controllers, of half the action range", minimum=1e-3)
-    push: float = parameter(0.3, "amplitude of the first controllers, of half the action range", minimum=0.0, maximum=1.0)
+    push: float = parameter(
+        0.3, "amplitude of the first controllers, of half the action range", minimum=0.0, maximum=1.0
+    )
     push_period: float = parameter(25.0, "steps in which the first controllers push to and fro", minimum=2.0)
     imagined: int = parameter(
         10, "states drawn from where each new controller is expected to go, for each step, to teach the network at",
