@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from mbrl_core.specs import Array, state_difference
 
-NEGATIVE = -1e-9  # of the largest eigenvalue: less than this is not rounding
+# What rounding leaves of zero, relative to a covariance's largest entry.
+LEAST_EIGENVALUE = -1e-9
+LARGEST_ASYMMETRY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -231,14 +233,16 @@ def check_array(name: str, values: Array, shape: tuple[int, ...]) -> None:
 
 
 def check_covariances(name: str, covariances: Array) -> None:
-    """Raises ValueError with the step unless covariances [H, d, d] are symmetric and positive semidefinite."""
-    asymmetry = np.abs(covariances - np.swapaxes(covariances, -1, -2)).max(axis=(-1, -2))
-    largest = np.abs(covariances).max(axis=(-1, -2))
-    smallest = np.linalg.eigvalsh(covariances)[..., 0]
-    bad = (asymmetry > 1e-8 * largest) | (smallest < NEGATIVE * largest)
+    """Raises ValueError with the step unless covariances [..., H, d, d] are symmetric and positive semi-definite."""
+    flat = covariances.reshape(-1, *covariances.shape[-2:])
+    asymmetry = np.abs(flat - np.swapaxes(flat, -1, -2)).max(axis=(-1, -2))
+    largest = np.abs(flat).max(axis=(-1, -2))
+    smallest = np.linalg.eigvalsh(flat)[..., 0]
+    bad = (asymmetry > LARGEST_ASYMMETRY * largest) | (smallest < LEAST_EIGENVALUE * largest)
     if bad.any():
-        step = int(np.flatnonzero(bad)[0])
+        index = int(np.flatnonzero(bad)[0])
+        step = index % covariances.shape[-3] if covariances.ndim > 2 else 0
         raise ValueError(
-            f"{name}: expected symmetric and positive semidefinite, at step {step} got asymmetry {asymmetry[step]:.3g}"
-            f" and smallest eigenvalue {smallest[step]:.3g}"
+            f"{name}: expected symmetric and positive semi-definite, at step {step} got asymmetry"
+            f" {asymmetry[index]:.3g} and smallest eigenvalue {smallest[index]:.3g}"
         )

@@ -11,58 +11,13 @@ States count from step to step: an angle that passes pi goes on to 3.2 and is no
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 
 from mbrl_core.specs import Array
-from mbrl_dynamics.local_linear import check_array
+from mbrl_dynamics.local_linear import Moments, check_array, check_covariances, offsets_about
 
 EXECUTIONS = ("open_loop", "feedback", "stochastic")
-LEAST_EIGENVALUE = -1e-9  # of a covariance, relative to its largest: what rounding leaves of zero
-
-
-class LocalDynamics(Protocol):
-    """A_t [H, n, n], B_t [H, n, m], c_t [H, n] and the covariance N_t [H, n, n] of the noise."""
-
-    @property
-    def matrix(self) -> Array:
-        """A_t [H, n, n]."""
-
-    @property
-    def control(self) -> Array:
-        """B_t [H, n, m]."""
-
-    @property
-    def offset(self) -> Array:
-        """c_t [H, n]."""
-
-    @property
-    def covariance(self) -> Array:
-        """N_t [H, n, n]."""
-
-
-@dataclass(frozen=True)
-class LinearGaussianDynamics:
-    """The plain `LocalDynamics`. Raises ValueError on shapes that do not fit, on numbers that are not finite and on
-    covariances that are none.
-    """
-
-    matrix: Array
-    control: Array
-    offset: Array
-    covariance: Array
-
-    def __post_init__(self) -> None:
-        check_dynamics(self)
-
-
-@dataclass(frozen=True)
-class GaussianStates:
-    """Means [H + 1, n] and covariances [H + 1, n, n] of the states of a trajectory."""
-
-    means: Array
-    covariances: Array
 
 
 @dataclass(frozen=True)
@@ -88,7 +43,8 @@ class LinearGaussianController:
         horizon, actions, _ = self.gains.shape
         check_array("controller gains", self.gains, self.gains.shape)
         check_array("controller offsets", self.offsets, (horizon, actions))
-        check_covariances("controller covariances", self.covariances, (horizon, actions, actions))
+        check_array("controller covariances", self.covariances, (horizon, actions, actions))
+        check_covariances("controller covariances", self.covariances)
 
     @classmethod
     def around(
@@ -104,7 +60,7 @@ class LinearGaussianController:
         check_array("states", states, (len(states), width))
         check_array("actions", actions, (horizon, size))
         wanted = actions if corrections is None else actions + corrections
-        return cls(gains, wanted - _apply(gains, states[:horizon]), covariances)
+        return cls(gains, offsets_about(states, wanted, gains), covariances)
 
     @property
     def horizon(self) -> int:
@@ -188,36 +144,8 @@ class LinearGaussianController:
         return LinearGaussianController(np.zeros_like(self.gains), self.means(states[: self.horizon]), silent)
 
 
-def state_distribution(
-    controller: LinearGaussianController, dynamics: LocalDynamics, mean: Array, covariance: Array
-) -> GaussianStates:
-    """Moments of the states from a first one ~ N(mean [n], covariance [n, n]), forward in time:
-
-        mu' = A mu + B (K mu + k) + c,    S' = (A + B K) S (A + B K)' + B Sigma B' + N
-
-    Raises ValueError on shapes that do not fit.
-    """
-    check_dynamics(dynamics)
-    horizon, states, actions = dynamics.control.shape
-    check_array("controller gains", controller.gains, (horizon, actions, states))
-    check_array("initial mean", mean, (states,))
-    check_covariances("initial covariance", covariance, (states, states))
-    closed = dynamics.matrix + dynamics.control @ controller.gains
-    constant = _apply(dynamics.control, controller.offsets) + dynamics.offset
-    added = dynamics.control @ controller.covariances @ np.swapaxes(dynamics.control, 1, 2) + dynamics.covariance
-    means, covariances = np.empty((horizon + 1, states)), np.empty((horizon + 1, states, states))
-    means[0], covariances[0] = mean, covariance
-    for step in range(horizon):
-        means[step + 1] = closed[step] @ means[step] + constant[step]
-        spread = closed[step] @ covariances[step] @ closed[step].T + added[step]
-        covariances[step + 1] = 0.5 * (spread + spread.T)
-    return GaussianStates(means, covariances)
-
-
-def kl_divergence(
-    first: LinearGaussianController, second: LinearGaussianController, distribution: GaussianStates
-) -> Array:
-    """E KL(first || second) [H], in nats, under states x_t ~ N(mu, S) of `distribution`, those that `first` leads to:
+def kl_divergence(first: LinearGaussianController, second: LinearGaussianController, moments: Moments) -> Array:
+    """E KL(first || second) [H], in nats, under states x_t ~ N(mu, S) of `moments`, those that `first` leads to:
 
         1/2 [tr(P2 Sigma1) - m + log |Sigma2| - log |Sigma1| + d'P2 d + tr(D'P2 D S)],   P2 = Sigma2^-1,
         D = K1 - K2,   d = D mu + k1 - k2
@@ -226,36 +154,14 @@ def kl_divergence(
     Abbeel 2014). Raises ValueError where a covariance is singular or shapes do not fit.
     """
     check_array("second controller's gains", second.gains, first.gains.shape)
-    check_array("means of the states", distribution.means, (first.horizon + 1, first.state_size))
+    check_array("means of the states", moments.state_mean, (first.horizon + 1, first.state_size))
     gains, precisions = first.gains - second.gains, second.precisions
-    mean = _apply(gains, distribution.means[:-1]) + first.offsets - second.offsets
-    spread = first.covariances + gains @ distribution.covariances[:-1] @ np.swapaxes(gains, 1, 2)
+    mean = _apply(gains, moments.state_mean[:-1]) + first.offsets - second.offsets
+    spread = first.covariances + gains @ moments.state_covariance[:-1] @ np.swapaxes(gains, 1, 2)
     trace = np.einsum("hij,hji->h", precisions, spread) - first.action_size
     distance = (mean * _apply(precisions, mean)).sum(axis=-1)
     # Rounding leaves -1e-16 of two that are the same.
     return np.asarray(np.maximum(0.5 * (trace + second.log_determinants - first.log_determinants + distance), 0.0))
-
-
-def check_dynamics(dynamics: LocalDynamics) -> None:
-    """Raises ValueError on shapes that do not fit, on numbers that are not finite and on covariances that are none."""
-    if dynamics.control.ndim != 3 or 0 in dynamics.control.shape:
-        raise ValueError(f"dynamics control: got shape {dynamics.control.shape}, expected [H, state_size, action_size]")
-    horizon, states, _ = dynamics.control.shape
-    check_array("dynamics control", dynamics.control, dynamics.control.shape)
-    check_array("dynamics matrix", dynamics.matrix, (horizon, states, states))
-    check_array("dynamics offset", dynamics.offset, (horizon, states))
-    check_covariances("dynamics covariance", dynamics.covariance, (horizon, states, states))
-
-
-def check_covariances(name: str, values: Array, shape: tuple[int, ...]) -> None:
-    """Raises ValueError as `check_array` does and on `values` not symmetric and positive semi-definite."""
-    check_array(name, values, shape)
-    scale = np.abs(values).max(axis=(-2, -1))
-    if (np.abs(values - np.swapaxes(values, -1, -2)).max(axis=(-2, -1)) > 1e-6 * scale).any():
-        raise ValueError(f"{name}: not symmetric")
-    least = np.linalg.eigvalsh(values)[..., 0]
-    if (least < LEAST_EIGENVALUE * scale).any():
-        raise ValueError(f"{name}: least eigenvalue {least.min():.6g}, expected positive semi-definite ones")
 
 
 def _apply(matrices: Array, vectors: Array) -> Array:

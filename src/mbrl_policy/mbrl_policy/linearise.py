@@ -7,8 +7,8 @@ import numpy as np
 
 from mbrl_core.config import parameter
 from mbrl_core.specs import Array
-from mbrl_dynamics.local_linear import check_array
-from mbrl_policy.linear_gaussian import LinearGaussianController, check_covariances
+from mbrl_dynamics.local_linear import check_array, check_covariances
+from mbrl_policy.linear_gaussian import LinearGaussianController
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ def _noise(covariances: Array, rollouts: int, horizon: int, actions: int) -> Arr
     shapes = ((actions, actions), (horizon, actions, actions), (rollouts, horizon, actions, actions))
     if covariances.shape not in shapes:
         raise ValueError(f"policy covariances: got shape {covariances.shape}, expected one of {shapes}")
-    check_covariances("policy covariances", covariances, covariances.shape)
+    check_array("policy covariances", covariances, covariances.shape)
+    check_covariances("policy covariances", covariances)
     if (np.linalg.eigvalsh(covariances) <= 0.0).any():
         raise ValueError("policy covariances: singular, expected positive definite ones")
     averaged = covariances.mean(axis=0) if covariances.ndim == 4 else covariances

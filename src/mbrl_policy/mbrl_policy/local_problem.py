@@ -7,17 +7,10 @@ import numpy as np
 import torch
 
 from mbrl_core.specs import ActionSpec, Array
-from mbrl_dynamics.local_linear import check_array
+from mbrl_dynamics.local_linear import LocalDynamics, Moments, check_array, check_covariances
 from mbrl_planner.expansion import Ended, Reward, penalty_derivatives
 from mbrl_planner.lqr import QuadraticPenalty
-from mbrl_policy.linear_gaussian import (
-    GaussianStates,
-    LinearGaussianController,
-    LocalDynamics,
-    check_covariances,
-    check_dynamics,
-    state_distribution,
-)
+from mbrl_policy.linear_gaussian import LinearGaussianController
 
 
 @dataclass(frozen=True)
@@ -40,35 +33,30 @@ class LocalProblem:
     covariance: Array
 
     def __post_init__(self) -> None:
-        check_dynamics(self.dynamics)
         horizon, states, actions = self.dynamics.control.shape
         check_penalty(self.penalty, horizon, states, actions)
         check_array("penalty constant", self.constant, (horizon,))
         check_array("initial mean", self.mean, (states,))
-        check_covariances("initial covariance", self.covariance, (states, states))
+        check_array("initial covariance", self.covariance, (states, states))
+        check_covariances("initial covariance", self.covariance)
 
-    def states(self, controller: LinearGaussianController) -> GaussianStates:
-        """Moments of the states that `controller` leads to."""
-        return state_distribution(controller, self.dynamics, self.mean, self.covariance)
+    def states(self, controller: LinearGaussianController) -> Moments:
+        """Moments of the states and actions that `controller` leads to. Raises ValueError on shapes that do not fit."""
+        return self.dynamics.moments(
+            self.mean, self.covariance, controller.gains, controller.offsets, controller.covariances
+        )
 
     def expected_rewards(self, controller: LinearGaussianController) -> Array:
         """[H], exact under this model; their sum is the expected return.
 
         E l = 1/2 m'W m + w'm + 1/2 tr(W C) + constant with z = (x, u) ~ N(m, C).
         """
-        states, penalty = self.states(controller), self.penalty
-        mean, spread = states.means[:-1], states.covariances[:-1]
-        action = controller.means(mean)
-        gains = controller.gains
-        action_spread = gains @ spread @ np.swapaxes(gains, 1, 2) + controller.covariances
-        expected = (
-            0.5 * np.einsum("hij,hij->h", penalty.state, spread + mean[:, :, None] * mean[:, None])
-            + 0.5 * np.einsum("hij,hij->h", penalty.action, action_spread + action[:, :, None] * action[:, None])
-            + np.einsum("hij,hij->h", penalty.cross, gains @ spread + action[:, :, None] * mean[:, None])
-            + (penalty.state_linear * mean).sum(axis=1)
-            + (penalty.action_linear * action).sum(axis=1)
-        )
-        return np.asarray(-(expected + self.constant))
+        moments, penalty = self.states(controller), self.penalty
+        weight = np.block([[penalty.state, np.swapaxes(penalty.cross, 1, 2)], [penalty.cross, penalty.action]])
+        linear = np.concatenate([penalty.state_linear, penalty.action_linear], axis=1)
+        mean, spread = moments.joint_mean, moments.joint_covariance
+        expected = 0.5 * np.einsum("hij,hij->h", weight, spread + mean[:, :, None] * mean[:, None])
+        return np.asarray(-(expected + (linear * mean).sum(axis=1) + self.constant))
 
 
 def local_problem(
@@ -90,7 +78,6 @@ def local_problem(
 
     Raises ValueError on shapes that do not fit and where the reward's derivatives are not finite.
     """
-    check_dynamics(dynamics)
     horizon, size, width = dynamics.control.shape
     states, actions = states.reshape(-1, *states.shape[-2:]), actions.reshape(-1, *actions.shape[-2:])
     count = len(states)

@@ -4,8 +4,9 @@
 import numpy as np
 
 from mbrl_core.specs import Array
+from mbrl_dynamics.local_linear import LocalDynamics
 from mbrl_planner.lqr import QuadraticPenalty
-from mbrl_policy.linear_gaussian import LinearGaussianController, LinearGaussianDynamics, LocalDynamics
+from mbrl_policy.linear_gaussian import LinearGaussianController
 from mbrl_policy.local_problem import LocalProblem
 
 
@@ -27,7 +28,7 @@ def random_controller(seed: int, horizon: int, states: int, actions: int) -> Lin
 def random_problem(seed: int, horizon: int = 6, states: int = 3, actions: int = 2) -> LocalProblem:
     """A convex one, every number of it different."""
     random = np.random.default_rng([seed, 2])
-    dynamics = LinearGaussianDynamics(
+    dynamics = LocalDynamics(
         random.normal(size=(horizon, states, states)) / np.sqrt(states),
         random.normal(size=(horizon, states, actions)),
         random.normal(size=(horizon, states)),

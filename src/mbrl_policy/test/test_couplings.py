@@ -11,10 +11,11 @@ from local_problems import assert_mean, random_controller, random_problem, sampl
 
 from mbrl_core.config import ConfigurationError
 from mbrl_core.specs import Array
+from mbrl_dynamics.local_linear import LocalDynamics
 from mbrl_planner.lqr import QuadraticPenalty
 from mbrl_policy.couplings import COUPLINGS, Coupling, make_coupling
 from mbrl_policy.kl_step import KlStepConfig, kl_constrained_step
-from mbrl_policy.linear_gaussian import LinearGaussianController, LinearGaussianDynamics, kl_divergence
+from mbrl_policy.linear_gaussian import LinearGaussianController, kl_divergence
 from mbrl_policy.linearise import linearise_policy
 from mbrl_policy.local_problem import LocalProblem
 from mbrl_policy.supervised import best_covariance
@@ -124,7 +125,7 @@ class LinearPolicy:
 
 def regulator(mean: Array, horizon: int = 15) -> LocalProblem:
     """A double integrator that is to come to rest at zero."""
-    dynamics = LinearGaussianDynamics(
+    dynamics = LocalDynamics(
         np.tile(np.array([[1.0, 0.2], [0.0, 1.0]]), (horizon, 1, 1)), np.tile([[0.02], [0.2]], (horizon, 1, 1)),
         np.zeros((horizon, 2)), np.tile(1e-4 * np.eye(2), (horizon, 1, 1)),
     )  # fmt: skip

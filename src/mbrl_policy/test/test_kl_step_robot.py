@@ -11,10 +11,11 @@ from mbrl_core.config import load_preset
 from mbrl_core.robot_file import load_robot
 from mbrl_core.specs import Array, state_difference
 from mbrl_core.tasks import task_of_preset
+from mbrl_dynamics.local_linear import LocalDynamics
 from mbrl_dynamics.registry import make_model
 from mbrl_planner.objective import ModelObjective
 from mbrl_policy.kl_step import KlStepConfig, adapted_epsilon, kl_constrained_step
-from mbrl_policy.linear_gaussian import LinearGaussianController, LinearGaussianDynamics
+from mbrl_policy.linear_gaussian import LinearGaussianController
 from mbrl_policy.local_problem import local_problem, with_soft_limits
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
@@ -71,7 +72,7 @@ def learn(name: str, horizon: int, iterations: int, adapt: bool, seed: int) -> L
         slopes = problem.expand(mean, second_order=False)
         by_state, by_action = slopes.by_state, slopes.by_action
         rest = states[1:] - (by_state @ states[:-1, :, None] + by_action @ actions[..., None])[..., 0]
-        dynamics = LinearGaussianDynamics(by_state, by_action, rest, np.tile(nothing, (horizon, 1, 1)))
+        dynamics = LocalDynamics(by_state, by_action, rest, np.tile(nothing, (horizon, 1, 1)))
         local = local_problem(reward, about, controller.means(about[:, :-1]) + noise, dynamics, nothing)
         expected = float(local.expected_rewards(controller).sum())
         if adapt and last is not None:
@@ -80,8 +81,8 @@ def learn(name: str, horizon: int, iterations: int, adapt: bool, seed: int) -> L
         step = kl_constrained_step(local, controller, epsilon, config, multiplier=multiplier)
         moments = local.states(step.controller)
         drawn = np.random.default_rng(iteration).standard_normal((400, horizon, size))
-        roots = np.linalg.cholesky(moments.covariances[:-1])
-        own = moments.means[:-1] + np.einsum("hij,rhj->rhi", roots, drawn)
+        roots = np.linalg.cholesky(moments.state_covariance[:-1])
+        own = moments.state_mean[:-1] + np.einsum("hij,rhj->rhi", roots, drawn)
         result.promised.append(sampled_divergence(own, step.controller, controller))
         result.epsilons.append(epsilon)
         last = expected, float(local.expected_rewards(step.controller).sum())

@@ -88,11 +88,11 @@ class StepTask:
 
 @dataclass(frozen=True)
 class Simulated:
-    """Trajectories under local dynamics: states [R, H + 1, n], wanted actions [R, H, m], and their mean return."""
+    """Trajectories under local dynamics: states [R, H + 1, n], wanted actions [R, H, m]; the median of returns."""
 
     states: Array
     wanted: Array
-    mean_return: float
+    median_return: float
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Noise:
                 + self.states[:, step] @ roots[step].T
             )  # fmt: skip
         parts = (torch.from_numpy(each) for each in (states[:, :-1], wanted, states[:, 1:]))
-        return Simulated(states, wanted, float(task.reward(*parts).sum(dim=-1).mean()))
+        return Simulated(states, wanted, float(np.median(task.reward(*parts).sum(dim=-1).numpy())))
 
 
 class Condition:
@@ -211,13 +211,13 @@ class Condition:
             within = epsilon * (number / task.expansions) ** 2
             step = kl_constrained_step(problem, terms.reference, within, task.config, terms.added, self.multiplier)
             new = noise.simulated(task, dynamics, step.controller, mean)
-            if best is not None and not new.mean_return > best[0]:
+            if best is not None and not new.median_return > best[0]:
                 break
-            best = new.mean_return, step
+            best = new.median_return, step
             self.multiplier = step.multiplier
             states, wanted = new.states, new.wanted
         assert best is not None
-        self.epsilon, self.promised = epsilon, (best[0] - old.mean_return, now)
+        self.epsilon, self.promised = epsilon, (best[0] - old.median_return, now)
         self.law = Law(best[1].controller, self.law.reference)
         return best[1]
 

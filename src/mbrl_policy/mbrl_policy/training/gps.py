@@ -31,6 +31,7 @@ from mbrl_policy.training.gps_config import GpsConfig
 from mbrl_policy.training.local_models import joined, local_dynamics, make_prior
 from mbrl_policy.training.rollouts import TrainingRobot, transitions_of
 
+STEP_TOLERANCE = 0.2  # a step has 0.8 epsilon at least: fewer backward passes than for more
 LEAST_START_VARIANCE = 1e-8  # of a state that all rollouts begin in, SI units squared
 
 
@@ -77,7 +78,8 @@ class GuidedPolicySearch(TrainingAlgorithm):
         self._task = StepTask(
             with_soft_limits(robot.task.reward, spec.action, config.limit_weight), robot.task.terminated,
             self._start_covariance(), np.array(spec.action.lower), np.array(spec.action.upper),
-            KlStepConfig(entropy_weight=config.entropy_weight), config.convex, config.expansions, config.samples,
+            KlStepConfig(tolerance=STEP_TOLERANCE, entropy_weight=config.entropy_weight), config.convex,
+            config.expansions, config.samples,
         )  # fmt: skip
 
     def local_policies(self) -> list[TimeVaryingLinearPolicy]:
@@ -267,7 +269,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
                     arrays["memory/next_state"][begin:end],
                     np.zeros_like(steps),
                     steps,
-                )  # fmt: skip
+                )
             )
 
 

@@ -26,8 +26,8 @@ class GpsConfig(TrainerConfig):
     horizon: int = parameter(0, "steps of a rollout; 0: an episode of the robot", minimum=0, maximum=100_000)
     dynamics: str = parameter(
         "mixture",
-        "local dynamics: regression on the rollouts alone, or with a prior of a Gaussian mixture over all rollouts or of"
-        " the model (ensemble), or the model's own slopes (model)",
+        "local dynamics: regression on the rollouts alone, or with a prior of a Gaussian mixture over all rollouts or"
+        " of the model (ensemble), or the model's own slopes (model)",
         choices=DYNAMICS,
     )
     coupling: str = parameter("mirror_descent", "of controllers and network", choices=COUPLINGS)

@@ -16,6 +16,7 @@ from mbrl_dynamics.model import DynamicsModel
 from mbrl_policy.training.condition import Batch
 
 DYNAMICS = ("regression", "mixture", "ensemble", "model")
+MOST_POINTS = 3000  # that a mixture is fitted to: a second's work
 
 
 def make_prior(
@@ -28,6 +29,9 @@ def make_prior(
     if kind == "mixture":
         own = rollouts > spec.state.size + spec.action.size
         settings = PriorConfig(own_spread=own)
+        if len(transitions) > MOST_POINTS:
+            chosen = np.random.default_rng(seed).choice(len(transitions), MOST_POINTS, replace=False)
+            transitions = transitions.select(np.sort(chosen))
         return MixturePrior.fit(transitions, spec.state.angular, seed, settings, MixtureConfig(most_components=16))
     if kind == "ensemble":
         assert model is not None
