@@ -2,17 +2,22 @@
 """Guided policy search: controllers that are easy to find teach a network that is fast to run."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from mbrl_core.config import ConfigurationError
 from mbrl_core.dataset import Transitions
+from mbrl_core.messages import Plan, TimeStep
 from mbrl_core.policies import NetworkPolicy, Policy, TimeVaryingLinearPolicy, policy_arrays, policy_from_arrays
 from mbrl_core.specs import Array
+from mbrl_core.trial import Controller
 from mbrl_dynamics.local_linear import LocalDynamics
-from mbrl_policy.couplings import TrajectoryTerms, make_coupling
+from mbrl_planner.controller import PredictiveController
+from mbrl_planner.objective import ModelObjective
+from mbrl_planner.registry import configure_planner, make_planner
+from mbrl_policy.couplings import make_coupling
 from mbrl_policy.kl_step import KlStepConfig, KlStepError
 from mbrl_policy.linear_gaussian import LinearGaussianController
 from mbrl_policy.linearise import linearise_policy
@@ -29,7 +34,7 @@ from mbrl_policy.training.condition import Batch, Condition, Law, Noise, StepSiz
 from mbrl_policy.training.distillation import Lesson, answers, distil, limited
 from mbrl_policy.training.gps_config import GpsConfig
 from mbrl_policy.training.local_models import joined, local_dynamics, make_prior
-from mbrl_policy.training.rollouts import TrainingRobot, transitions_of
+from mbrl_policy.training.rollouts import TrainingRobot, action_noise, transitions_of
 
 STEP_TOLERANCE = 0.2  # a step has 0.8 epsilon at least: fewer backward passes than for more
 LEAST_START_VARIANCE = 1e-8  # of a state that all rollouts begin in, SI units squared
@@ -65,7 +70,19 @@ class GuidedPolicySearch(TrainingAlgorithm):
                 f"parameter 'rollouts': got {config.rollouts}, expected at least {least} for dynamics 'regression';"
                 " those with a prior take fewer"
             )
+        if config.teacher_iterations and (self.planner is None or self.model is None):
+            raise ConfigurationError("parameter 'teacher_iterations': expected sources planner and model with it")
+        if config.start_std and len(config.start_std) != spec.state.size:
+            raise ConfigurationError(
+                f"parameter 'start_std': got {len(config.start_std)} numbers, expected {spec.state.size}, one a state"
+            )
+        if not config.least_epsilon <= config.epsilon <= config.most_epsilon:
+            raise ConfigurationError(
+                f"parameter 'epsilon': got {config.epsilon}, expected least_epsilon {config.least_epsilon} to"
+                f" most_epsilon {config.most_epsilon}"
+            )
         self.horizon = config.horizon or robot.steps
+        self._half_range = 0.5 * (np.array(spec.action.upper) - np.array(spec.action.lower))
         network = self.new_policy()
         if not isinstance(network, NetworkPolicy):
             raise ConfigurationError(
@@ -100,8 +117,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
 
     def _condition(self, index: int, start: Array) -> Condition:
         config, spec = self.config, self.robot.spec
-        half_range = 0.5 * (np.array(spec.action.upper) - np.array(spec.action.lower))
-        coupling = make_coupling(config.coupling_settings(), self.horizon, half_range)
+        coupling = make_coupling(config.coupling_settings(), self.horizon, self._half_range)
         first = first_controller(spec, self.horizon, config.initial_std, config.push, config.push_period)
         law = Law(first, np.tile(start, (self.horizon + 1, 1)))
         sizes = StepSizes(
@@ -150,21 +166,43 @@ class GuidedPolicySearch(TrainingAlgorithm):
         kl = float(np.mean(divergences)) if divergences else math.nan
         return Progress(0, mean_return, kl, loss, information=information)
 
-    def _collect(self, condition: Condition, check: Any) -> Batch:
-        rollouts = []
-        policy = condition.law.policy(self.robot.spec)
+    def teacher(self, seed: int) -> Controller:
+        """Model predictive control by the `planner` settings through the `model`. Raises ConfigurationError."""
+        assert self.planner is not None and self.model is not None
+        _, config = configure_planner(self.planner)
+        objective = ModelObjective(
+            self.model, self.robot.task, config.particles, config.propagation, config, config.precision, config.device
+        )
+        controller = PredictiveController(make_planner(self.planner, self.robot.spec, objective, seed))
+        return lambda time_step: controller.answer(time_step).plan
+
+    def _collect(self, condition: Condition, check: Callable[[], None]) -> Batch:
+        """Rollouts of a condition's controller, or of the teacher, from whom the controller then is."""
+        taught = self.iteration < self.config.teacher_iterations
+        spec, std = self.robot.spec, self.config.teacher_std * self._half_range
+        policy = condition.law.policy(spec)
+        rollouts, noises = [], []
         for index in range(self.config.rollouts):
             check()
             number = condition.index * self.config.rollouts + index
-            start = self._start(condition, number)
-            seed = self.rollout_seed(number)
-            rollout = self.robot.rollout(policy, start, self.horizon, seed, True, condition.index)
+            start, seed = self._start(condition, number), self.rollout_seed(number)
+            if taught:
+                noises.append(std * action_noise(seed, self.horizon, spec.action.size))
+                controller = disturbed(self.teacher(seed), noises[-1], check)
+                rollout = self.robot.rollout_controller(controller, start, self.horizon, seed, condition.index)
+            else:
+                rollout = self.robot.rollout(policy, start, self.horizon, seed, True, condition.index)
             self._remember(rollout)
             rollouts.append(rollout)
+        condition.fresh |= taught
         try:
-            return condition.take(rollouts, self.robot.spec)
+            batch = condition.take(rollouts, spec)
         except ValueError as error:
             raise TrainingError(f"start condition {condition.index}: {error}") from None
+        if taught:
+            answers = linearise_policy(batch.states, batch.wanted - np.stack(noises), np.diag(np.square(std)))
+            condition.law = Law(answers, condition.law.reference)
+        return batch
 
     def _start(self, condition: Condition, number: int) -> Array:
         if not self.config.start_std:
@@ -177,7 +215,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
         self._memory.append(transitions_of([rollout]))
         del self._memory[: -self.config.memory]
 
-    def _begin(self, batches: list[Batch], check: Any) -> None:
+    def _begin(self, batches: list[Batch], check: Callable[[], None]) -> None:
         """The network takes its scales from the first rollouts, and begins as the first controllers."""
         import torch
 
@@ -212,7 +250,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
             states = np.concatenate([states, imagined])
         return Lesson.of(states, condition.coupling.targets(controller, states))
 
-    def _distil(self, lessons: list[Lesson], check: Any) -> float:
+    def _distil(self, lessons: list[Lesson], check: Callable[[], None]) -> float:
         config, lesson = self.config, Lesson.together(lessons)
         lesson = Lesson(lesson.states, lesson.means, limited(lesson.precisions, config.most_precision), lesson.weights)
         return distil(
@@ -220,7 +258,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
             config.learning_rate, check,
         )  # fmt: skip
 
-    def _evaluate(self, check: Any) -> float:
+    def _evaluate(self, check: Callable[[], None]) -> float:
         if (self.iteration + 1) % self.config.evaluate_every:
             if self._best is None:
                 self._consider(self.network, math.nan)
@@ -273,4 +311,11 @@ class GuidedPolicySearch(TrainingAlgorithm):
             )
 
 
-__all__ = ["GuidedPolicySearch", "TrajectoryTerms"]
+def disturbed(controller: Controller, noise: Array, check: Callable[[], None]) -> Controller:
+    """Row 0 of the controller's plans plus noise [T, m] of the step; `check` may raise before each."""
+
+    def answer(time_step: TimeStep) -> Plan:
+        check()
+        return Plan(controller(time_step).actions[:1] + noise[time_step.step])
+
+    return answer

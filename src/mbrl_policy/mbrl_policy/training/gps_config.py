@@ -30,7 +30,7 @@ class GpsConfig(TrainerConfig):
         " of the model (ensemble), or the model's own slopes (model)",
         choices=DYNAMICS,
     )
-    coupling: str = parameter("mirror_descent", "of controllers and network", choices=COUPLINGS)
+    coupling: str = parameter("badmm", "of controllers and network", choices=COUPLINGS)
     coupling_weight: float = parameter(
         0.0, "first weight of badmm and augmented_lagrangian; 0: the coupling's own", minimum=0.0
     )
@@ -49,6 +49,13 @@ class GpsConfig(TrainerConfig):
         4, "expansions of the reward in a step, the later ones about what the new controller will do", minimum=1
     )
     samples: int = parameter(20, "trajectories of the local dynamics that they are made about", minimum=2)
+    teacher_iterations: int = parameter(
+        0,
+        "first iterations whose rollouts are those of model predictive control (sources planner and model), from whose"
+        " answers the controllers begin",
+        minimum=0,
+    )
+    teacher_std: float = parameter(0.05, "noise added to the planner's actions, of half the action range", minimum=1e-3)
     initial_std: float = parameter(0.5, "noise of the first controllers, of half the action range", minimum=1e-3)
     push: float = parameter(
         0.3, "amplitude of the first controllers, of half the action range", minimum=0.0, maximum=1.0
