@@ -34,12 +34,12 @@ from mbrl_policy.training.local_models import linearised_model
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 SMALL = {
-    "conditions": 2, "rollouts": 4, "expansions": 3, "samples": 8, "imagined": 4, "supervised_steps": 150,
-    "initial_std": 0.3, "epsilon": 0.5, "most_epsilon": 4.0,
+    "conditions": 2, "rollouts": 3, "expansions": 3, "samples": 8, "imagined": 4, "supervised_steps": 150,
+    "initial_std": 0.05, "push": 0.0, "epsilon": 2.0, "most_epsilon": 20.0,
 }  # fmt: skip
 
 
-def robot(name: str = "pendulum", steps: int = 25) -> SimulatedRobot:
+def robot(name: str = "reacher", steps: int = 20) -> SimulatedRobot:
     loaded = load_robot(CONFIG / "robots" / f"{name}.yaml")
     return SimulatedRobot(loaded, task_of_preset(load_preset(CONFIG / "tasks" / f"{loaded.task}.yaml", "task")), steps)
 
@@ -49,7 +49,7 @@ def truth(here: SimulatedRobot) -> DynamicsModel:
     return make_model("mujoco", {"robot_file": file}, here.spec, 0)
 
 
-def trainer(name: str = "pendulum", steps: int = 25, seed: int = 3, **settings: Any) -> GuidedPolicySearch:
+def trainer(name: str = "reacher", steps: int = 20, seed: int = 3, **settings: Any) -> GuidedPolicySearch:
     sources = {key: settings.pop(key) for key in ("model", "planner", "policy") if key in settings}
     made = make_trainer("gps", {**SMALL, **settings}, robot(name, steps), seed, **sources)
     assert isinstance(made, GuidedPolicySearch)
@@ -74,9 +74,9 @@ def test_controllers_and_network_improve_and_no_step_goes_further_than_epsilon(m
     made = trainer()
     progress = [made.iterate() for _ in range(4)]
     controllers = [each.information["controller_return"] for each in progress]
-    assert controllers[-1] > controllers[0] + 3.0
-    assert made.best_return > controllers[0] + 3.0
-    assert made.rollouts == 4 * 2 * (4 + 1) == progress[-1].rollouts
+    assert controllers[-1] > controllers[0] + 8.0
+    assert made.best_return > controllers[0] + 8.0
+    assert made.rollouts == 4 * 2 * (3 + 1) == progress[-1].rollouts
     assert len(shares) >= 8 and max(shares) <= 1.1
     for law, each in zip(made.local_policies(), made.conditions, strict=True):
         silent = made.robot.rollout(law, each.start).total_return
@@ -94,7 +94,7 @@ def test_other_couplings_train_too(coupling: str) -> None:
 
 def test_a_trainer_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     """The same bytes, of the network and of every controller."""
-    settings = {"rollouts": 2, "coupling": "badmm", "steps": 12}
+    settings = {"rollouts": 2, "steps": 12}
     whole, first, second = (trainer(**settings) for _ in range(3))
     for _ in range(3):
         whole.iterate()
@@ -128,7 +128,7 @@ def test_the_network_sees_what_it_is_to_see_and_the_teacher_all() -> None:
 
 @pytest.mark.parametrize("dynamics", ["regression", "ensemble", "model"])
 def test_local_dynamics_come_from_elsewhere_too(dynamics: str) -> None:
-    made = trainer(dynamics=dynamics, model=truth(robot()), rollouts=5)
+    made = trainer(dynamics=dynamics, model=truth(robot()), rollouts=8)
     first = made.iterate()
     assert made.iterate().information["controller_return"] > first.information["controller_return"]
 
@@ -146,11 +146,11 @@ def test_model_predictive_control_teaches() -> None:
     assert np.abs(wanted - batch.wanted).mean() < 0.25 * half_range
     controller = made.teacher(7)
     single = here.rollout_controller(controller, made.conditions[0].start, seed=7)
-    assert abs(single.total_return - batch.returns.mean()) < 3.0
+    assert abs(single.total_return - batch.returns.mean()) < 5.0
 
 
 def test_a_models_own_slopes_are_those_of_the_simulation() -> None:
-    here = robot("reacher")
+    here = robot()
     model = truth(here)
     states = np.random.default_rng(0).normal(0.0, 0.3, (3, 6, 4))
     actions = np.random.default_rng(1).normal(0.0, 0.1, (3, 5, 2))
@@ -167,7 +167,7 @@ def test_a_models_own_slopes_are_those_of_the_simulation() -> None:
 
 def test_trajectories_of_opposite_noise_are_those_of_the_dynamics() -> None:
     """Means of simulated trajectories are exact; actions are clipped in what they do, not in what is wanted."""
-    here = robot("reacher")
+    here = robot()
     model, spec = truth(here), here.spec
     controller = first_controller(spec, 5, 0.2, 0.0, 25.0)
     states = np.zeros((2, 6, 4))
@@ -187,7 +187,7 @@ def test_trajectories_of_opposite_noise_are_those_of_the_dynamics() -> None:
 
 @pytest.mark.parametrize(("squash", "covariance"), [(False, "full"), (True, "state")])
 def test_a_network_learns_a_controller(squash: bool, covariance: str) -> None:
-    spec = robot("reacher").spec
+    spec = robot().spec
     policy = make_policy("mlp", {"squash": squash, "covariance": covariance, "hidden_units": 32}, spec, 0)
     random = np.random.default_rng(0)
     states = random.normal(0.0, 0.5, (2000, 4))
@@ -222,15 +222,15 @@ def test_adam_is_that_of_the_paper() -> None:
 
 def test_what_does_not_go_together_is_refused() -> None:
     for settings, text in (
-        ({"dynamics": "regression", "rollouts": 3}, "'rollouts': got 3, expected at least 4"),
+        ({"dynamics": "regression", "rollouts": 3}, "'rollouts': got 3, expected at least 7"),
         ({"dynamics": "ensemble"}, "'dynamics': got 'ensemble' without a model"),
-        ({"start_states": [0.1, 0.0, 0.2]}, "'start_states': got 3 numbers, expected 2 conditions of 2 states"),
-        ({"start_std": [0.1]}, "'start_std': got 1 numbers, expected 2"),
+        ({"start_states": [0.1, 0.0, 0.2]}, "'start_states': got 3 numbers, expected 2 conditions of 4 states"),
+        ({"start_std": [0.1]}, "'start_std': got 1 numbers, expected 4"),
         ({"teacher_iterations": 1}, "'teacher_iterations': expected sources planner and model"),
         ({"policy": {"kind": "time_varying_linear"}}, "'policy.kind': got 'time_varying_linear'"),
-        ({"model": truth(robot("reacher")), "dynamics": "model"}, "model: is of robot 'reacher'"),
+        ({"model": truth(robot("pendulum")), "dynamics": "model"}, "model: is of robot 'pendulum'"),
         ({"coupling": "none"}, "'coupling': got 'none'"),
-        ({"least_epsilon": 1.0}, "'epsilon': got 0.5"),
+        ({"least_epsilon": 3.0}, "'epsilon': got 2.0"),
     ):
         with pytest.raises(ConfigurationError, match=text):
             trainer(**settings)  # type: ignore[arg-type]
