@@ -13,7 +13,7 @@ from mbrl_core.specs import Array, RobotSpec, state_difference
 from mbrl_dynamics.local_linear import Chart, LocalDynamics, covariance_roots
 from mbrl_planner.expansion import Ended, Reward
 from mbrl_policy.couplings import Coupling, TrajectoryTerms
-from mbrl_policy.kl_step import KlStep, KlStepConfig, adapted_epsilon, kl_constrained_step
+from mbrl_policy.kl_step import KlStep, KlStepConfig, KlStepError, adapted_epsilon, kl_constrained_step
 from mbrl_policy.linear_gaussian import LinearGaussianController
 from mbrl_policy.local_problem import local_problem
 from mbrl_policy.training.rollouts import Rollout
@@ -191,8 +191,8 @@ class Condition:
         The reward is known, only the dynamics are local: the controller moves until epsilon in `task.expansions` equal
         parts, before each of which the reward is expanded about what the controller so far will do, as long as the
         return of sampled trajectories rises. `mirrored` is
-        the policy under mirror descent: what was promised then counts from it. Raises KlStepError and ValueError; then
-        nothing has changed.
+        the policy under mirror descent: what was promised then counts from it. Raises KlStepError and ValueError when
+        there is not even a small step; then nothing has changed.
         """
         before = self.law.controller
         mean, noise = batch.states[:, 0].mean(axis=0), Noise.of(random, task.samples, dynamics)
@@ -209,7 +209,12 @@ class Condition:
                 task.reward, states, wanted, dynamics, task.start_covariance, task.ended, task.convex
             )
             within = epsilon * (number / task.expansions) ** 2
-            step = kl_constrained_step(problem, terms.reference, within, task.config, terms.added, self.multiplier)
+            try:
+                step = kl_constrained_step(problem, terms.reference, within, task.config, terms.added, self.multiplier)
+            except (KlStepError, ValueError):
+                if best is None:
+                    raise
+                break
             new = noise.simulated(task, dynamics, step.controller, mean)
             if best is not None and not new.median_return > best[0]:
                 break

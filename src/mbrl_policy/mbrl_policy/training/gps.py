@@ -32,7 +32,7 @@ from mbrl_policy.training.algorithm import (
 )
 from mbrl_policy.training.condition import Batch, Condition, Law, Noise, StepSizes, StepTask, first_controller
 from mbrl_policy.training.distillation import Lesson, answers, distil, limited
-from mbrl_policy.training.gps_config import GpsConfig
+from mbrl_policy.training.gps_config import GpsConfig, check_config
 from mbrl_policy.training.local_models import joined, local_dynamics, make_prior
 from mbrl_policy.training.rollouts import TrainingRobot, action_noise, transitions_of
 
@@ -60,27 +60,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
             sources["policy"] = {"kind": "mlp", "squash": False, "covariance": "full"}
         super().__init__(config, robot, seed, **sources)
         spec = robot.spec
-        if config.dynamics in ("ensemble", "model") and self.model is None:
-            raise ConfigurationError(f"parameter 'dynamics': got {config.dynamics!r} without a model, expected one")
-        if self.model is not None and self.model.spec.interface_hash != spec.interface_hash:
-            raise ConfigurationError(f"model: is of robot {self.model.spec.name!r}, expected {spec.name!r}")
-        least = spec.state.size + spec.action.size + 1
-        if config.dynamics == "regression" and config.rollouts < least:
-            raise ConfigurationError(
-                f"parameter 'rollouts': got {config.rollouts}, expected at least {least} for dynamics 'regression';"
-                " those with a prior take fewer"
-            )
-        if config.teacher_iterations and (self.planner is None or self.model is None):
-            raise ConfigurationError("parameter 'teacher_iterations': expected sources planner and model with it")
-        if config.start_std and len(config.start_std) != spec.state.size:
-            raise ConfigurationError(
-                f"parameter 'start_std': got {len(config.start_std)} numbers, expected {spec.state.size}, one a state"
-            )
-        if not config.least_epsilon <= config.epsilon <= config.most_epsilon:
-            raise ConfigurationError(
-                f"parameter 'epsilon': got {config.epsilon}, expected least_epsilon {config.least_epsilon} to"
-                f" most_epsilon {config.most_epsilon}"
-            )
+        check_config(config, spec, self.model, self.planner)
         self.horizon = config.horizon or robot.steps
         self._half_range = 0.5 * (np.array(spec.action.upper) - np.array(spec.action.lower))
         network = self.new_policy()
@@ -107,13 +87,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
         config, size = self.config, self.robot.spec.state.size
         if not config.start_states:
             return [self.robot.drawn_start(self.torch_seed("start", index)) for index in range(config.conditions)]
-        given = np.array(config.start_states)
-        if len(given) != config.conditions * size:
-            raise ConfigurationError(
-                f"parameter 'start_states': got {len(given)} numbers, expected {config.conditions} conditions of"
-                f" {size} states"
-            )
-        return list(given.reshape(config.conditions, size))
+        return list(np.array(config.start_states).reshape(config.conditions, size))
 
     def _condition(self, index: int, start: Array) -> Condition:
         config, spec = self.config, self.robot.spec

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters of guided policy search."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mbrl_core.config import parameter
+from mbrl_core.config import ConfigurationError, parameter
+from mbrl_core.specs import RobotSpec
+from mbrl_dynamics.model import DynamicsModel
 from mbrl_policy.training.algorithm import TrainerConfig
 from mbrl_policy.training.local_models import DYNAMICS
 
@@ -42,7 +45,9 @@ class GpsConfig(TrainerConfig):
     most_epsilon: float = parameter(0.4, "the limit does not rise above", minimum=1e-9)
     entropy_weight: float = parameter(0.01, "reward for each nat of a controller's entropy", minimum=0.0)
     limit_weight: float = parameter(
-        3.0, "price of actions beyond their limits by half a range; twice that times four for a whole one", minimum=0.0
+        3.0,
+        "w: wanting more than the limits costs w / 2 times the square of the excess, half ranges",
+        minimum=0.0,
     )
     convex: bool = parameter(True, "negative curvature of the reward's expansion counts as none")
     expansions: int = parameter(
@@ -85,3 +90,36 @@ class GpsConfig(TrainerConfig):
             if self.coupling_rate >= 0.0:
                 settings["rate"] = self.coupling_rate
         return settings
+
+
+def check_config(
+    config: GpsConfig, spec: RobotSpec, model: DynamicsModel | None, planner: Mapping[str, Any] | None
+) -> None:
+    """Raises ConfigurationError on parameters that go neither together nor with the robot and the sources there are."""
+    if config.dynamics in ("ensemble", "model") and model is None:
+        raise ConfigurationError(f"parameter 'dynamics': got {config.dynamics!r} without a model, expected one")
+    if model is not None and model.spec.interface_hash != spec.interface_hash:
+        raise ConfigurationError(f"model: is of robot {model.spec.name!r}, expected {spec.name!r}")
+    if config.teacher_iterations and (planner is None or model is None):
+        raise ConfigurationError("parameter 'teacher_iterations': expected sources planner and model with it")
+    size = spec.state.size
+    least = size + spec.action.size + 1
+    if config.dynamics == "regression" and config.rollouts < least:
+        raise ConfigurationError(
+            f"parameter 'rollouts': got {config.rollouts}, expected at least {least} for dynamics 'regression';"
+            " those with a prior take fewer"
+        )
+    if config.start_states and len(config.start_states) != config.conditions * size:
+        raise ConfigurationError(
+            f"parameter 'start_states': got {len(config.start_states)} numbers, expected {config.conditions}"
+            f" conditions of {size} states"
+        )
+    if config.start_std and (len(config.start_std) != size or min(config.start_std) < 0.0):
+        raise ConfigurationError(
+            f"parameter 'start_std': got {list(config.start_std)}, expected {size} numbers of at least 0"
+        )
+    if not config.least_epsilon <= config.epsilon <= config.most_epsilon:
+        raise ConfigurationError(
+            f"parameter 'epsilon': got {config.epsilon}, expected least_epsilon {config.least_epsilon} to most_epsilon"
+            f" {config.most_epsilon}"
+        )
