@@ -141,6 +141,7 @@ def test_model_predictive_control_teaches() -> None:
         steps=15, teacher_iterations=1, planner=planner, model=truth(here), conditions=1, rollouts=3, teacher_std=0.02
     )
     batch = made._collect(made.conditions[0], lambda: None)
+    assert made.conditions[0].best is made.conditions[0].law and made.conditions[0].best_return == -np.inf
     wanted = made.conditions[0].law.controller.means(batch.states[:, :-1])
     half_range = 0.5 * (here.spec.action.upper[0] - here.spec.action.lower[0])
     assert np.abs(wanted - batch.wanted).mean() < 0.25 * half_range

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mbrl_core.policies import TimeVaryingLinearPolicy
-from mbrl_core.specs import Array, RobotSpec, state_difference
+from mbrl_core.specs import Array, RobotSpec
 from mbrl_dynamics.local_linear import Chart, LocalDynamics, covariance_roots
 from mbrl_planner.expansion import Ended, Reward
 from mbrl_policy.couplings import Coupling, TrajectoryTerms
@@ -149,7 +149,7 @@ class Condition:
         self.epsilon = sizes.first
         self.multiplier: float | None = None
         self.best, self.best_return = law, -math.inf
-        self.promised: tuple[float, float] | None = None  # expected returns before and after the last step
+        self.promised: tuple[float, float] | None = None  # gain of the last step, and the return before it
         self.fresh = True  # no rollout has been near the reference yet
 
     def take(self, rollouts: Sequence[Rollout], spec: RobotSpec) -> Batch:
@@ -159,13 +159,9 @@ class Condition:
             if len(rollout) != horizon:
                 raise ValueError(f"rollouts: got one of {len(rollout)} steps, expected all {horizon}: local models need"
                                  " whole episodes, and the task ended this one")  # fmt: skip
-        raw = np.stack([rollout.states for rollout in rollouts])
-        angular = spec.state.angular
+        raw, angular = np.stack([rollout.states for rollout in rollouts]), spec.state.angular
         chart = Chart.around(raw, angular) if self.fresh else Chart(self.law.reference, angular)
-        states = self.law.reference + state_difference(raw, self.law.reference, angular)
-        if self.fresh:
-            states = chart.unwrapped(raw)
-        self.fresh = False
+        states, self.fresh = chart.unwrapped(raw), False
         batch = Batch(
             states, np.stack([rollout.wanted for rollout in rollouts]),
             np.stack([rollout.actions for rollout in rollouts]),
@@ -190,18 +186,18 @@ class Condition:
 
         The reward is known, only the dynamics are local: the controller moves until epsilon in `task.expansions` equal
         parts, before each of which the reward is expanded about what the controller so far will do, as long as the
-        return of sampled trajectories rises. `mirrored` is
-        the policy under mirror descent: what was promised then counts from it. Raises KlStepError and ValueError when
-        there is not even a small step; then nothing has changed.
+        return of sampled trajectories rises. `mirrored` is the policy under mirror descent: promises then count from
+        its return, and what came of them is told by it (Montgomery and Levine 2016). Raises KlStepError and ValueError
+        when there is not even a small step; then nothing has changed.
         """
         before = self.law.controller
         mean, noise = batch.states[:, 0].mean(axis=0), Noise.of(random, task.samples, dynamics)
-        now = float(batch.returns.mean())
+        old = noise.simulated(task, dynamics, before if mirrored is None else mirrored, mean)
+        now = float(batch.returns.mean()) if mirrored is None else old.median_return
         epsilon, sizes = self.epsilon, self.sizes
         if self.promised is not None:
             gain, earlier = self.promised
             epsilon = adapted_epsilon(epsilon, gain, now - earlier, sizes.least, sizes.most)
-        old = noise.simulated(task, dynamics, before if mirrored is None else mirrored, mean)
         states, wanted = batch.states, batch.wanted
         best: tuple[float, KlStep] | None = None
         for number in range(1, task.expansions + 1):

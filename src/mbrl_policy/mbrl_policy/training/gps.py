@@ -176,6 +176,8 @@ class GuidedPolicySearch(TrainingAlgorithm):
         if taught:
             answers = linearise_policy(batch.states, batch.wanted - np.stack(noises), np.diag(np.square(std)))
             condition.law = Law(answers, condition.law.reference)
+            # What the planner returned says nothing of them.
+            condition.best, condition.best_return = condition.law, -math.inf
         return batch
 
     def _start(self, condition: Condition, number: int) -> Array:
