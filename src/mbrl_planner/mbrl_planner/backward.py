@@ -32,12 +32,14 @@ class Improvement:
         offsets: k [H, m].
         gains: K [H, m, n]; zero in the rows of actions that are held at a limit.
         linear, quadratic: the penalty should change by share * linear + share^2 * quadratic.
+        curvatures: Q_uu [H, m, m], without regularisation: how sharply the penalty grows with each action.
     """
 
     offsets: Array
     gains: Array
     linear: float
     quadratic: float
+    curvatures: Array
 
     def expected(self, share: float) -> float:
         """Penalty that `share` of the offsets should save."""
@@ -85,6 +87,7 @@ def backward_pass(
     jacobian = np.concatenate([expansion.by_state, expansion.by_action], axis=2)
     lower, upper = limits[0] - actions, limits[1] - actions
     offsets, gains = np.zeros_like(actions), np.zeros((horizon, actions.shape[1], size))
+    by_action = np.empty((horizon, actions.shape[1], actions.shape[1]))
     value_slope, value = np.zeros(size), np.zeros((size, size))
     linear = quadratic = 0.0
     for step in reversed(range(horizon)):
@@ -105,6 +108,7 @@ def backward_pass(
             gain[solution.free] = -solution.solve(damped[size:, :size][solution.free])
         offsets[step] = offset
         q_uu, q_ux = curvature[size:, size:], curvature[size:, :size]
+        by_action[step] = q_uu
         linear += float(offset @ q[size:])
         quadratic += 0.5 * float(offset @ q_uu @ offset)
         value_slope = q[:size] + gain.T @ (q_uu @ offset + q[size:]) + q_ux.T @ offset
@@ -113,4 +117,4 @@ def backward_pass(
         value = 0.5 * (value + value.T)
     if not (np.isfinite(gains).all() and np.isfinite(offsets).all()):
         raise NotConvex("the backward pass has non-finite numbers")
-    return Improvement(offsets, gains, linear, quadratic)
+    return Improvement(offsets, gains, linear, quadratic, by_action)

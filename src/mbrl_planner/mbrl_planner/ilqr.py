@@ -77,6 +77,8 @@ class Ilqr(TrajectoryPlanner):
     def reset(self) -> None:
         super().reset()
         self._damping, self._damping_factor = self.config.regularisation, 1.0
+        self.action_curvature: Array | None = None
+        """Q_uu [H, m, m] of the last plan's newest backward pass, reward a square of action; None before one."""
 
     def _begin(self, passed: int) -> None:
         super()._begin(passed)
@@ -106,6 +108,7 @@ class Ilqr(TrajectoryPlanner):
         if improvement.expected(1.0) <= self.config.tolerance * (1.0 + abs(self._nominal.total)):
             self._finished = True
         better = self._line_search(problem, state, improvement)
+        self.action_curvature = improvement.curvatures
         self._gains = improvement.gains  # about either trajectory: a plan that cannot be improved needs them, too
         if better is None:
             if not self._finished:  # at an optimum nothing is wrong with the step

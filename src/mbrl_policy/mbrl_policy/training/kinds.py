@@ -1,4 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The modules that register trainer kinds: one line for each."""
 
-MODULES: tuple[str, ...] = ("mbrl_policy.training.gps",)
+MODULES: tuple[str, ...] = (
+    "mbrl_policy.imitation.dagger",
+    "mbrl_policy.imitation.noisy_teacher",
+    "mbrl_policy.imitation.plato",
+    "mbrl_policy.imitation.trajectory_ensemble",
+    "mbrl_policy.training.gps",
+)
