@@ -32,7 +32,10 @@ class RandomisationConfig:
     effort_spread: float = parameter(0.1, "of what each actuator gives", minimum=0.0, maximum=2.0)
     friction_spread: float = parameter(0.3, "of each geometry's friction in contacts", minimum=0.0, maximum=2.0)
     contact_spread: float = parameter(
-        0.3, "of the time constant of contacts and of joint limits, short where they are stiff", minimum=0.0, maximum=2.0
+        0.3,
+        "of the time constant of contacts and of joint limits, short where they are stiff",
+        minimum=0.0,
+        maximum=2.0,
     )
     contact_position_spread: float = parameter(
         0.0, "standard deviation of the place in each direction of geometry that may touch, m", minimum=0.0
@@ -86,7 +89,7 @@ class RandomisedSimulations:
 
     def _stepped(self, simulator: BatchSimulator, state: Array, action: Array) -> Array:
         control = simulator.mjcf.control(np.clip(action, *self._limits) * self._scale)
-        good = np.isfinite(state).all(axis=-1) & np.isfinite(control).all(axis=-1)
+        good = np.isfinite(np.concatenate([state, control], axis=-1)).all(axis=-1)
         state, control = np.where(good[:, None], state, 0.0), np.where(good[:, None], control, 0.0)
         following = simulator.run(state, control[:, None], 1)[:, 0].copy()
         following[~good] = np.nan

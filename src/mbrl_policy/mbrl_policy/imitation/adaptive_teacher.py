@@ -104,13 +104,13 @@ class AdaptiveTeacher:
 
         Raises TrainingError where no plan is found.
         """
-        precision = np.linalg.inv(covariance)
+        precision: Array = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
         self._objective.mean, self._objective.weight = mean, weight * precision
         try:
             plan = self._planner.plan(time_step.state, step_key=(time_step.episode, time_step.step))
         except PlanningError as error:
             raise TrainingError(f"adaptive teacher: no plan at step {time_step.step}: {error}") from error
-        own = weight * np.linalg.inv(self._curvature(weight * precision))
+        own = weight * np.asarray(np.linalg.inv(self._curvature(weight * precision)), dtype=np.float64)
         return Adapted(plan.actions[0], own, divergence(plan.actions[0], own, mean, covariance))
 
     def _curvature(self, least: Array) -> Array:

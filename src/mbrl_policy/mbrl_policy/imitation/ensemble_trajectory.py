@@ -95,12 +95,10 @@ class EnsembleProblem:
         return best if best.mean_return > trajectory.mean_return else None
 
 
-def shared_step(
-    problem: EnsembleProblem, trajectory: EnsembleTrajectory, damping: float
-) -> tuple[Array, Array] | None:
+def shared_step(problem: EnsembleProblem, trajectory: EnsembleTrajectory, damping: float) -> tuple[Array, Array] | None:
     """k [H, m] and K [H, m, n], the same for all versions i:
 
-        k = argmin over |k| within the limits of mean_i [1/2 k'Q_uu^i k + k'Q_u^i],   K = -(mean_i Q_uu^i)^-1 mean_i Q_ux^i
+        k = argmin of mean_i [1/2 k'Q_uu^i k + k'Q_u^i] within the limits,   K = -(mean_i Q_uu^i)^-1 mean_i Q_ux^i
         V_x^i = Q_x^i + K'Q_uu^i k + K'Q_u^i + Q_ux^i'k,   V_xx^i = Q_xx^i + K'Q_uu^i K + K'Q_ux^i + Q_ux^i'K
 
     each version along its own trajectory, with the value of the law that they share instead of its own best one.
@@ -138,9 +136,7 @@ def shared_step(
     return (offsets, gains) if np.isfinite(offsets).all() and np.isfinite(gains).all() else None
 
 
-def _stage(
-    problem: EnsembleProblem, trajectory: EnsembleTrajectory, member: int
-) -> tuple[Array, Array, Array] | None:
+def _stage(problem: EnsembleProblem, trajectory: EnsembleTrajectory, member: int) -> tuple[Array, Array, Array] | None:
     """Jacobian [H, n, n + m], slope [H, n + m] and convex curvature of the penalty along one version's trajectory."""
     states, actions = trajectory.states[member], trajectory.executed[member]
     by_state, by_action = problem.simulations.jacobians(member, states[:-1], actions)

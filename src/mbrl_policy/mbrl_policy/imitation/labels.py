@@ -20,7 +20,7 @@ class Labels:
         steps: [N], integers, of the episode.
         actions: [N, m], normalised units, within the limits.
         gains: [N, m, n], how the action changes with the state; zero where the teacher does not say.
-        precisions: [N, m, m], how much it matters to meet the action, Q_uu; the identity where the teacher does not say.
+        precisions: [N, m, m], how much it matters to meet the action, Q_uu; the identity where nobody says.
 
     Raises ValueError on shapes that do not fit and numbers that are not finite.
     """

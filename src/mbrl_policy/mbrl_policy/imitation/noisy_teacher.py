@@ -36,8 +36,8 @@ class NoisyTeacher(ImitationAlgorithm):
         x_t + e -> u_t + K_t e,   e ~ N(0, (label_noise * deviation of the state)^2)
 
     with K_t the gains of the trajectory optimiser, which say what it would do there without being asked again. The
-    teacher alone moves the robot; e is drawn anew for every gradient step. The papers also move the trajectories towards
-    the policy; for that there is guided policy search.
+    teacher alone moves the robot; e is drawn anew for every gradient step. The papers also move the trajectories
+    towards the policy; for that there is guided policy search.
 
     Raises ConfigurationError, in the first iteration, on a planner without gains.
     """

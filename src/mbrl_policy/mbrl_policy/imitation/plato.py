@@ -34,7 +34,7 @@ class PlatoConfig(ImitationConfig):
         minimum=1e-9, maximum=1e9,
     )  # fmt: skip
     target_divergence: float = parameter(
-        0.0, "mean divergence a step, nats, that lambda is adapted to meet from iteration to iteration; 0: lambda stays",
+        0.0, "mean divergence a step, nats, that lambda is adapted to meet between iterations; 0: lambda stays",
         minimum=0.0,
     )  # fmt: skip
     temperature: float = parameter(0.01, "return that counts as one nat", minimum=1e-9)
