@@ -37,8 +37,8 @@ class TrajectoryEnsembleConfig(RandomisationConfig, TrainerConfig):
     start_spread: float = parameter(
         1.0, "spread of the versions' starts, as a share of the robot's start distribution's", minimum=0.0, maximum=10.0
     )
-    candidates: int = parameter(16, "control trajectories of noise that the first one is the best of", minimum=1)
-    initial_std: float = parameter(0.3, "of that noise, share of half the action range", minimum=0.0)
+    candidates: int = parameter(64, "control trajectories of noise that the first one is the best of", minimum=1)
+    initial_std: float = parameter(0.5, "of that noise, share of half the action range", minimum=0.0)
     noise_exponent: float = parameter(
         2.0, "that noise falls as 1 / frequency^exponent; 0 is white", minimum=0.0, maximum=10.0
     )
