@@ -168,14 +168,18 @@ def train(job: tuple[str, str, int]) -> dict[str, Any]:
                   flush=True)  # fmt: skip
     policy, starts = trainer.policy(), [each.start for each in trainer.conditions]
     unseen = [robot.drawn_start(UNSEEN_SEED + index) for index in range(UNSEEN)]
+    returns = {
+        "local_return": total(robot, trainer.local_policies(), starts),
+        "network_return": total(robot, [policy] * len(starts), starts),
+        "unseen_return": total(robot, [policy] * UNSEEN, unseen),
+    }
+    print(f"{name} {coupling} seed {seed}:", {name: round(value, 1) for name, value in returns.items()}, flush=True)
     return {
         "robot": name,
         "coupling": coupling,
         "seed": seed,
         "rollouts": trainer.rollouts,
-        "local_return": total(robot, trainer.local_policies(), starts),
-        "network_return": total(robot, [policy] * len(starts), starts),
-        "unseen_return": total(robot, [policy] * UNSEEN, unseen),
+        **returns,
         "largest_divergence": divergences.largest,
         "inference_p99_ms": inference(policy, np.array(unseen)),
         "cpu_seconds": time.process_time() - begin,

@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
             start, seed = self._start(condition, number), self.rollout_seed(number)
             if taught:
                 noises.append(std * action_noise(seed, self.horizon, spec.action.size))
-                controller = disturbed(self.teacher(seed), noises[-1], check)
+                controller = disturbed(self.teacher(self.torch_seed("teacher", condition.index)), noises[-1], check)
                 rollout = self.robot.rollout_controller(controller, start, self.horizon, seed, condition.index)
             else:
                 rollout = self.robot.rollout(policy, start, self.horizon, seed, True, condition.index)
@@ -174,8 +175,8 @@ class GuidedPolicySearch(TrainingAlgorithm):
         except ValueError as error:
             raise TrainingError(f"start condition {condition.index}: {error}") from None
         if taught:
-            answers = linearise_policy(batch.states, batch.wanted - np.stack(noises), np.diag(np.square(std)))
-            condition.law = Law(answers, condition.law.reference)
+            given = batch.wanted - np.stack(noises)
+            condition.law = Law(open_loop(given, np.diag(np.square(std)), spec.state.size), condition.law.reference)
             # What the planner returned says nothing of them.
             condition.best, condition.best_return = condition.law, -math.inf
         return batch
@@ -287,11 +288,27 @@ class GuidedPolicySearch(TrainingAlgorithm):
             )
 
 
+def open_loop(actions: Array, noise: Array, state_size: int) -> LinearGaussianController:
+    """The mean of a teacher's actions [R, H, m], with their covariance and `noise` [m, m].
+
+    Feedback is for the first trajectory step to find: a teacher that samples answers differently in equal states, and a
+    regression of its answers on the little that states differ by is mostly that.
+    """
+    mean = actions.mean(axis=0)
+    apart = actions - mean
+    covariances = noise + np.einsum("rhi,rhj->hij", apart, apart) / len(actions)
+    return LinearGaussianController(np.zeros((*mean.shape, state_size)), mean, covariances)
+
+
 def disturbed(controller: Controller, noise: Array, check: Callable[[], None]) -> Controller:
-    """Row 0 of the controller's plans plus noise [T, m] of the step; `check` may raise before each."""
+    """Row 0 of the controller's plans plus noise [T, m] of the step; `check` may raise before each.
+
+    It is told that all rollouts are the same episode: a planner that draws the same in all of them leaves nothing but
+    the noise for them to differ by, and local models need rollouts that are near each other.
+    """
 
     def answer(time_step: TimeStep) -> Plan:
         check()
-        return Plan(controller(time_step).actions[:1] + noise[time_step.step])
+        return Plan(controller(replace(time_step, episode=1)).actions[:1] + noise[time_step.step])
 
     return answer
