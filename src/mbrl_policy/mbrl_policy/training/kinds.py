@@ -6,5 +6,7 @@ MODULES: tuple[str, ...] = (
     "mbrl_policy.imitation.noisy_teacher",
     "mbrl_policy.imitation.plato",
     "mbrl_policy.imitation.trajectory_ensemble",
+    "mbrl_policy.training.backprop",
     "mbrl_policy.training.gps",
+    "mbrl_policy.training.svg",
 )
