@@ -16,7 +16,7 @@ from mbrl_core.random_streams import generator
 from mbrl_core.specs import Array, RobotSpec
 from mbrl_core.tasks import Task, task_of_preset
 
-ALGORITHMS = ("mbrl_0_5", "mbrl_1_0", "mbrl_1_5")
+ALGORITHMS = ("mbrl_0_5", "mbrl_0_5_mpc", "mbrl_1_0", "mbrl_1_5")
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,13 @@ def test_presets_of_algorithms_differ_in_what_makes_them() -> None:
     import yaml
 
     content = {}
-    for name in ("mbrl_0_5", "mbrl_1_0", "mbrl_1_5"):
+    for name in ("mbrl_0_5", "mbrl_0_5_mpc", "mbrl_1_0", "mbrl_1_5"):
         sections = yaml.safe_load((CONFIG / "algorithms" / f"{name}.yaml").read_text(encoding="utf-8"))
         content[name] = {node: section["ros__parameters"] for node, section in sections.items()}
         assert content[name]["/**/experiment"]["algorithm"] == name
-    assert [item["/**/planner"]["replan"] for item in content.values()] == [False, False, True]
+    assert [item["/**/planner"]["replan"] for item in content.values()] == [False, True, False, True]
     schedules = [item["/**/learner"]["learner"]["schedule"] for item in content.values()]
-    assert schedules == ["once", "episode", "steps"]
+    assert schedules == ["once", "once", "episode", "steps"]
 
 
 def test_goals_fill_the_ring_by_area_and_depend_on_seed_and_trial() -> None:
