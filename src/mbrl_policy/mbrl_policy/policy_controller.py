@@ -22,6 +22,20 @@ class Answer:
     start_step: int
 
 
+def state_rate(before: TimeStep | None, time_step: TimeStep, spec: RobotSpec) -> Array:
+    """Change of the state [state_size] in a step, as far as it is known: zero where `before`, the time step before, is
+    not of the same episode or too old.
+    """
+    if (
+        before is None
+        or time_step.step_type == StepType.FIRST
+        or before.episode != time_step.episode
+        or not 0 < time_step.step - before.step <= spec.max_open_loop_steps
+    ):
+        return np.zeros(spec.state.size)
+    return state_difference(time_step.state, before.state, spec.state.angular) / (time_step.step - before.step)
+
+
 class PolicyController:
     """Answers time steps by plans of `rows` rows, with feedback.
 
@@ -62,7 +76,7 @@ class PolicyController:
         Raises PolicyFailed when the policy's numbers are not finite.
         """
         start = time_step.step + delay_steps
-        rate = self._rate(time_step)
+        rate = state_rate(self._before, time_step, self._spec)
         self._before = time_step
         rows = max(self.rows, least_rows)
         if self.policy.horizon is not None:
@@ -80,19 +94,6 @@ class PolicyController:
             if values is not None and not np.isfinite(values).all():
                 raise PolicyFailed(f"policy: numbers that are not finite in state {time_step.state.tolist()}")
         return Answer(plan, start)
-
-    def _rate(self, time_step: TimeStep) -> Array:
-        """Change of the state [state_size] in a step, as far as it is known."""
-        before = self._before
-        if (
-            before is None
-            or time_step.step_type == StepType.FIRST
-            or before.episode != time_step.episode
-            or not 0 < time_step.step - before.step <= self._spec.max_open_loop_steps
-        ):
-            return np.zeros(self._spec.state.size)
-        change = state_difference(time_step.state, before.state, self._angular)
-        return change / (time_step.step - before.step)
 
     def _local_rows(self, state: Array, rate: Array, start: int, delay_steps: int, rows: int) -> Plan:
         steps = delay_steps + np.arange(rows + 1)

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 import torch
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
-from mbrl_core.config import parameter
+from mbrl_core.config import ConfigurationError, parameter
 from mbrl_core.messages import StepType
 from mbrl_msgs.msg import ControllerState as ControllerStateMessage
 from mbrl_msgs.msg import Plan as PlanMessage
 from mbrl_msgs.msg import Policy as PolicyMessage
 from mbrl_msgs.msg import RobotSpec as RobotSpecMessage
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
+from mbrl_planner.controller import cut_plan
 from mbrl_planner.delay import DelayEstimator
 from mbrl_planner.nodes.garbage import GarbagePauses
 from mbrl_planner.nodes.pending import Pending
 from mbrl_planner.nodes.statistics import SolveStatistics
+from mbrl_policy.agreement import AgreementConfig
+from mbrl_policy.nodes.agreement_watch import AgreementWatch
 from mbrl_policy.nodes.policy_source import PolicySource
 from mbrl_policy.policy_controller import PolicyController, PolicyFailed
 from mbrl_ros import parameters
@@ -70,19 +73,27 @@ class PolicyNode(ManagedNode):
 
     A policy that comes on the latched topic replaces the one in force between two answers, whole; one that is not of
     this robot, damaged, of wrong shape or not finite is refused and counted, and the one in force stays. Without spec
-    or policy nothing is published: the next controller of the robot's chain then serves.
+    or policy nothing is published: the next controller of the robot's chain then serves. With `agreement.planner`, a
+    planner that plans along, the policy is also silent unless it agrees with that (`AgreementMonitor`).
     """
 
     def __init__(self) -> None:
         super().__init__("policy")
         torch.set_num_threads(1)
         self.settings = parameters.declare(self, PolicyNodeConfig)
+        agreement = parameters.declare(self, AgreementConfig, "agreement")
         parameters.finish(self)
+        if agreement.planner and self.settings.mode == "lockstep":
+            raise ConfigurationError(
+                f"parameter 'agreement.planner': got {agreement.planner!r} in lockstep, which waits for the answer of"
+                " who is selected; expected realtime, or an empty text"
+            )
         if self.settings.policy_file and not os.path.isfile(self.settings.policy_file):
             raise FileNotFoundError(f"parameter 'policy_file': no file {self.settings.policy_file!r}")
         self._lockstep = self.settings.mode == "lockstep"
         self._producer = f"{self.get_fully_qualified_name()}@{os.uname().nodename}:{os.getpid()}"
         self._health = Health(self)
+        self._agreement = AgreementWatch(self, agreement, self._health)
         self._garbage = GarbagePauses()
         self._statistics = SolveStatistics()
         self._source = PolicySource(self.settings.policy_file)
@@ -159,6 +170,7 @@ class PolicyNode(ManagedNode):
         if self._controller is not None:
             controller.take_over(self._controller)
         self._controller = controller
+        self._agreement.start(controller.policy, source.spec)
         self.get_logger().info(f"policy {source.policy.kind!r} version {source.version}")
         self._answer_pending()
         if self._active:
@@ -182,7 +194,10 @@ class PolicyNode(ManagedNode):
         if time_step.step_type == StepType.LAST:
             self._pending = None
             return
-        self._pending = Pending.of(message, time_step, received_ns)
+        acts = self._agreement.allows(time_step)
+        # Nobody else may be in time for the first action of an episode, which the robot waits for.
+        allowed = acts or (time_step.step_type == StepType.FIRST and self._agreement.monitor.knows_state)
+        self._pending = Pending.of(message, time_step, received_ns) if allowed else None
         self._answer_pending(fresh=True)
         self._garbage.pause()
 
@@ -210,8 +225,9 @@ class PolicyNode(ManagedNode):
         if answer is None:
             return
         assert self._source.spec is not None
+        plan = answer.plan if self._agreement.monitor.acts else cut_plan(answer.plan, 0, 1 + delay)
         message = plan_to_message(
-            answer.plan,
+            plan,
             self._source.spec.interface_hash,
             self.get_clock().now().to_msg(),
             episode=time_step.episode,
@@ -243,6 +259,7 @@ class PolicyNode(ManagedNode):
             if name in figures:
                 health.set(figure, figures[name])
         health.set("delay_steps", self._delay_steps())
+        self._agreement.report()
         if source.policy is not None:
             health.set("policy_kind", source.policy.kind)
             health.set("policy_version", source.version)
@@ -255,6 +272,8 @@ class PolicyNode(ManagedNode):
             (health.warn if self._hot else health.ok)("no policy yet")
         elif not self._hot:
             health.ok("idle: another controller is selected")
+        elif not self._agreement.monitor.acts:
+            health.ok(f"the planner acts: {self._agreement.monitor.reason}")
         elif self._beyond_horizon:
             health.warn(f"silent: beyond the {source.policy.horizon} steps of the policy")
         else:
