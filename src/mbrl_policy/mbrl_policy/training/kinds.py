@@ -9,4 +9,5 @@ MODULES: tuple[str, ...] = (
     "mbrl_policy.training.backprop",
     "mbrl_policy.training.gps",
     "mbrl_policy.training.svg",
+    "mbrl_policy.training.tracking",
 )
