@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A learner's checkpoints in a folder: whole or not there, newest first, a few kept."""
+"""Checkpoints of a learner or a trainer in a folder: whole or not there, newest first, a few kept."""
 
 from pathlib import Path
 from typing import Any
@@ -8,23 +8,22 @@ import numpy as np
 
 from mbrl_core.checkpoint import load_checkpoint, save_checkpoint
 
-PATTERN = "learner_*.safetensors"
-
 
 class CheckpointFolder:
-    """Checkpoints of one run. Saving drops all but the `keep` newest."""
+    """Checkpoints of one producer, `ROLE_VERSION.safetensors`, in a run. Saving drops all but the `keep` newest."""
 
-    def __init__(self, folder: str | Path, keep: int = 3) -> None:
+    def __init__(self, folder: str | Path, keep: int = 3, role: str = "learner") -> None:
         self.folder = Path(folder)
         self.keep = keep
+        self.role = role
 
     def paths(self) -> list[Path]:
         """All checkpoints, oldest first."""
-        return sorted(self.folder.glob(PATTERN))
+        return sorted(self.folder.glob(f"{self.role}_*.safetensors"))
 
     def save(self, version: int, arrays: dict[str, np.ndarray], information: dict[str, Any]) -> Path:
         """Writes a checkpoint atomically, then drops old ones. Raises OSError; what was there is then still whole."""
-        path = self.folder / PATTERN.replace("*", f"{version:08d}")
+        path = self.folder / f"{self.role}_{version:08d}.safetensors"
         save_checkpoint(path, arrays, information)
         for old in self.paths()[: -self.keep]:
             old.unlink(missing_ok=True)

@@ -8,8 +8,9 @@ import numpy as np
 from mbrl_core.messages import Plan
 from mbrl_core.specs import Array, RobotSpec, state_difference
 
-# planner_b is the place for a second planner that is to replace the first while the robot moves.
-CONTROLLERS = ("planner", "planner_b", "explore", "policy", "teleop")
+# planner_b is the place for a second planner that is to replace the first while the robot moves; trainer executes what
+# is being trained, policy what has been.
+CONTROLLERS = ("planner", "planner_b", "explore", "policy", "trainer", "teleop")
 SAFE = "safe"
 
 

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""trainer_node beside a real robot, as processes: what it trains, refuses, keeps and takes up again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+from ament_index_python.packages import get_package_prefix
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.action import ActionClient
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from search_trainer import KIND
+
+from mbrl_core.checkpoint import load_checkpoint
+from mbrl_core.config import load_preset
+from mbrl_core.policies import policy_arrays
+from mbrl_core.robot_file import load_robot
+from mbrl_core.tasks import task_of_preset
+from mbrl_msgs.action import Train
+from mbrl_msgs.msg import Policy as PolicyMessage
+from mbrl_msgs.msg import Task, TimeStep
+from mbrl_policy.nodes.policy_message import policy_from_message
+from mbrl_policy.training import SimulatedRobot, make_trainer
+from mbrl_ros import qos
+from mbrl_ros.conversions import task_to_message
+
+CONFIG = Path(__file__).resolve().parents[3] / "config"
+ROBOT_FILE = CONFIG / "robots" / "pendulum.yaml"
+ROBOT = load_robot(ROBOT_FILE)
+TASK = task_of_preset(load_preset(CONFIG / "tasks" / f"{ROBOT.task}.yaml", "task"))
+DOMAIN = 60 + os.getpid() % 10
+STEPS = 15
+LINEAR = {"policy": {"kind": "linear"}}
+
+
+class Graph:
+    """Robot, trainer and whoever asks it to train."""
+
+    def __init__(self, folder: Path, mode: str) -> None:
+        self.folder, self.mode = folder, mode
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=DOMAIN)
+        self.node = rclpy.create_node("client", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.time_steps: list[TimeStep] = []
+        self.policies: list[PolicyMessage] = []
+        self.feedback: list[Train.Feedback] = []
+        self.figures: dict[str, str] = {}
+        self.node.create_subscription(TimeStep, "time_step", self.time_steps.append, qos.TIME_STEP_RECORD)
+        self.node.create_subscription(PolicyMessage, "policy", self.policies.append, qos.LATCHED)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.STATUS)
+        self._task = self.node.create_publisher(Task, "task", qos.LATCHED)
+        self._task.publish(task_to_message(TASK, ROBOT.spec.interface_hash, Time()))
+        self.client = ActionClient(self.node, Train, "train")
+        for name, executable in (("mujoco", "mujoco_node"), ("robot", "robot_node")):
+            program = str(Path(get_package_prefix("mbrl_robot")) / "lib" / "mbrl_robot" / executable)
+            self.start(name, [program], robot_file=ROBOT_FILE, mode=mode)
+
+    def start_trainer(self, **changes: Any) -> None:
+        """Starts trainer_node and waits until it serves the action."""
+        program = [sys.executable, str(Path(__file__).with_name("search_trainer.py"))]
+        values = {"robot_file": ROBOT_FILE, "mode": self.mode, "episode_steps": STEPS, "run_directory": self.folder}
+        self.start("trainer", program, **{**values, **changes})
+        self.wait(self.client.server_is_ready, "the trainer")
+
+    def start(self, name: str, program: list[str], **values: Any) -> None:
+        given = [word for key, value in values.items() for word in ("-p", f"{key}:={value}")]
+        environment = {
+            **os.environ, "ROS_DOMAIN_ID": str(DOMAIN), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "FASTDDS_DEFAULT_PROFILES_FILE": str(CONFIG / "dds" / "fastdds.xml"),
+        }  # fmt: skip
+        with open(self.folder / f"{name}.log", "ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [*program, "--ros-args", "-r", f"__node:={name}", *given],
+                env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == "/trainer":
+                self.figures = {item.key: item.value for item in status.values}
+
+    def wait(self, condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            logs = "\n".join(f"--- {name}\n{self.log(name)}" for name in self.processes)
+            assert time.monotonic() < end, f"waited {seconds} s for {what}\n{logs}"
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def send(self, algorithm: str = KIND, configuration: Any = None, **fields: Any) -> Any:
+        """Sends a goal; returns its handle."""
+        text = configuration if isinstance(configuration, str) else json.dumps({**LINEAR, **(configuration or {})})
+        goal = Train.Goal(algorithm=algorithm, configuration=text, **fields)
+        sent = self.client.send_goal_async(goal, feedback_callback=lambda said: self.feedback.append(said.feedback))
+        self.wait(sent.done, "an answer of the trainer")
+        assert sent.result().accepted
+        return sent.result()
+
+    def result(self, handle: Any) -> Train.Result:
+        future = handle.get_result_async()
+        self.wait(future.done, "the result")
+        return future.result().result
+
+    def train(self, *arguments: Any, **fields: Any) -> Train.Result:
+        return self.result(self.send(*arguments, **fields))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Of the newest policy."""
+        return policy_arrays(policy_from_message(self.policies[-1], ROBOT.spec))
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(10.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+
+@pytest.fixture
+def make_graph(tmp_path: Path) -> Iterator[Callable[[str], Graph]]:
+    graphs: list[Graph] = []
+
+    def make(mode: str) -> Graph:
+        graphs.append(Graph(tmp_path, mode))
+        return graphs[-1]
+
+    yield make
+    for graph in graphs:
+        graph.close()
+
+
+MakeGraph = Callable[[str], Graph]
+
+
+def in_process(iterations: int, **configuration: Any) -> dict[str, np.ndarray]:
+    """The same training with a simulation in this process."""
+    robot = SimulatedRobot(ROBOT, TASK, STEPS)
+    trainer = make_trainer(KIND, configuration, robot, 0, **LINEAR)
+    for _ in range(iterations):
+        trainer.iterate()
+    return policy_arrays(trainer.policy())
+
+
+def assert_same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name], err_msg=name)
+
+
+def test_in_lockstep_it_trains_what_a_simulation_in_process_trains(make_graph: MakeGraph) -> None:
+    graph = make_graph("lockstep")
+    graph.start_trainer()
+    result = graph.train(budget=4)
+    assert result.success, result.message
+    assert [said.iteration for said in graph.feedback] == [1, 2, 3, 4]
+    assert all(said.loss == STEPS and np.isfinite(said.mean_return) for said in graph.feedback)
+    assert result.mean_return == max(said.mean_return for said in graph.feedback)
+    graph.wait(lambda: graph.policies and graph.policies[-1].version == result.policy_version, "the policy")
+    assert_same(graph.arrays(), in_process(4))
+    served = {message.controller for message in graph.time_steps if message.step_type != TimeStep.FIRST}
+    assert served == {"trainer"} and not any(message.fallback for message in graph.time_steps)
+    # A policy whose noise is left out, from another start.
+    result = graph.train(configuration={"sampled": False, "start": [2.0, -1.0]}, budget=2)
+    assert result.success, result.message
+    graph.wait(lambda: graph.policies[-1].version == result.policy_version, "the policy")
+    assert_same(graph.arrays(), in_process(2, sampled=False, start=(2.0, -1.0)))
+
+
+def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(make_graph: MakeGraph) -> None:
+    graph = make_graph("lockstep")
+    graph.start_trainer()
+    graph.send(configuration={"pause": 0.2}, budget=6)
+    graph.wait(lambda: len(graph.feedback) == 3, "three iterations")
+    graph.processes["trainer"].kill()
+    graph.processes["trainer"].wait()
+    # A process that is killed while it writes leaves the beginning of a file, which is newer than the others.
+    newest = sorted((graph.folder / "checkpoints").glob("trainer_*"))[-1]
+    newest.with_name("trainer_00000099.safetensors").write_bytes(newest.read_bytes()[:-100])
+    arrays, information = load_checkpoint(newest)
+    graph.policies.clear()
+    graph.feedback.clear()
+    graph.start_trainer()
+    graph.wait(lambda: graph.policies, "the policy of the checkpoint")
+    best = {name.removeprefix("best/"): array for name, array in arrays.items() if name.startswith("best/")}
+    assert_same(graph.arrays(), best)
+    assert graph.policies[-1].version == information["trainer_node"]["version"] > 0
+    assert "trainer_00000099.safetensors: not a whole safetensors file" in graph.log("trainer")
+    result = graph.train(configuration={"pause": 0.2}, budget=6)
+    assert result.success, result.message
+    assert [said.iteration for said in graph.feedback][-1] == 6 and graph.feedback[0].iteration >= 3
+    assert_same(graph.arrays(), in_process(6))
+
+
+def test_cancel_keeps_the_best_and_the_robot_is_free(make_graph: MakeGraph) -> None:
+    graph = make_graph("realtime")
+    graph.start_trainer(episode_steps=40)
+    handle = graph.send(budget=1000)
+    graph.wait(lambda: len(graph.feedback) >= 2, "two iterations")
+    busy = graph.train(budget=1)
+    assert not busy.success and "another training is under way" in busy.message
+    before = len(graph.time_steps)
+    graph.wait(lambda: len(graph.time_steps) > before + 3, "a rollout under way")
+    cancelled = handle.cancel_goal_async()
+    graph.wait(cancelled.done, "an answer to the cancel")
+    result = graph.result(handle)
+    assert result.success and result.policy_version == graph.policies[-1].version
+    assert result.mean_return == pytest.approx(max(said.mean_return for said in graph.feedback))
+    graph.wait(lambda: graph.time_steps[-1].step_type == TimeStep.LAST, "the end of the episode")
+    assert graph.time_steps[-1].end_reason in (TimeStep.ABORTED, TimeStep.TIME_LIMIT)
+    # In real time its answers are for the next step, and nobody else served.
+    own = [step for step in graph.time_steps if step.step_type == TimeStep.MID]
+    assert np.mean([step.controller == "trainer" for step in own]) > 0.9
+    again = graph.train(budget=1000, time_budget=0.5)
+    assert again.success, again.message
+
+
+def test_what_cannot_be_trained_is_refused_and_told(make_graph: MakeGraph) -> None:
+    graph = make_graph("lockstep")
+    graph.start_trainer(ready_timeout=5.0)
+    for text, arguments in (
+        ("unknown trainer 'witchcraft', expected one of: .*" + KIND, {"algorithm": "witchcraft"}),
+        ("configuration: '{1' is no JSON", {"configuration": "{1"}),
+        (r"configuration: got '\[1\]', expected a JSON object", {"configuration": "[1]"}),
+        ("unknown parameter 'stdd'", {"configuration": {"stdd": 1.0}}),
+        ("'std': got 'much', expected float", {"configuration": {"std": "much"}}),
+        ("unknown policy 'oracle'", {"configuration": {"policy": {"kind": "oracle"}}}),
+        ("data '/nowhere': no such folder", {"data": "/nowhere"}),
+        ("time_budget: got -1.0", {"time_budget": -1.0}),
+        ("start: got .* expected 2 finite numbers", {"configuration": {"start": [0.1]}}),
+    ):
+        before = int(graph.figures.get("refused/train", 0))
+        result = graph.train(**{"budget": 1, **arguments})
+        assert not result.success
+        assert re.search(text, result.message), result.message
+        graph.wait(lambda: int(graph.figures.get("refused/train", 0)) == before + 1, "the count")  # noqa: B023
+    assert not graph.policies
+    assert graph.train(budget=1).success
+    graph.processes["trainer"].send_signal(signal.SIGTERM)
+    assert graph.processes["trainer"].wait(10.0) == 0
