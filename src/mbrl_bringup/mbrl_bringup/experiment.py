@@ -16,7 +16,8 @@ from mbrl_core.random_streams import generator
 from mbrl_core.specs import Array, RobotSpec
 from mbrl_core.tasks import Task, task_of_preset
 
-ALGORITHMS = ("mbrl_0_5", "mbrl_0_5_mpc", "mbrl_1_0", "mbrl_1_5")
+SAFE = "safe"  # in the place of a controller: the robot's own safe action
+ALGORITHMS = ("mbrl_0_5", "mbrl_0_5_mpc", "mbrl_1_0", "mbrl_1_5", "mbrl_2_0", "gps", "distil")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,22 @@ class ExperimentConfig:
     )
     exploration_controller: str = parameter("explore", "Controller of the random trials")
     learned_controller: str = parameter("planner", "Controller of the learned trials")
+    policy_controller: str = parameter("policy", "Controller that executes what the trainer has made")
+    policy_trials: int = parameter(
+        0,
+        "Trials of that controller after all others, for judging; the trainer makes the policy before them",
+        minimum=0,
+    )
+    trainer: str = parameter(
+        "", "Algorithm of the action `train` that makes the policy of the policy controller; empty = none"
+    )
+    trainer_configuration: str = parameter("", "JSON object of its parameters; empty = as its preset has them")
+    train: str = parameter(
+        "once",
+        "once: before the policy's first trial; every_trial: before each of them",
+        choices=("once", "every_trial"),
+    )
+    training_budget: int = parameter(0, "Iterations of one training; 0 = the algorithm's own", minimum=0)
     record: bool = parameter(False, "Wait for the recorder before the first trial")
     wait_for: tuple[str, ...] = parameter(
         ("learner",), "Nodes that must hear time_step before the first trial, beside the controllers"
@@ -54,34 +71,46 @@ class ExperimentConfig:
     ready_timeout: float = parameter(60.0, "Seconds to wait for nodes and for the start of an episode", minimum=0.1)
     stall_timeout: float = parameter(120.0, "Seconds without a time step after which a trial has failed", minimum=0.1)
     fit_timeout: float = parameter(300.0, "Seconds to wait for the learner between trials", minimum=0.1)
+    training_timeout: float = parameter(3600.0, "Seconds that one training may take", minimum=0.1)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial to run. `needs_episode`: the learner must have trained through the episode of the last trial."""
+    """One trial to run. `waits_for_fit`: the learner must have trained through the episode of the last trial;
+    `trains`: a policy is made before it.
+    """
 
     index: int
     controller: str
     learned: bool
     evaluation: bool
     waits_for_fit: bool
+    trains: bool = False
 
 
 def make_trials(config: ExperimentConfig) -> list[Trial]:
     """All trials of an experiment, in order."""
-    trials = []
-    for index in range(config.trials + config.evaluation_trials):
+    trials: list[Trial] = []
+    first_of_policy = config.trials + config.evaluation_trials
+    for index in range(first_of_policy + config.policy_trials):
         learned = index >= config.random_trials
         first_learned = index == config.random_trials
         evaluation = index >= config.trials
+        controller = config.learned_controller if learned else config.exploration_controller
+        if index >= first_of_policy:
+            controller = config.policy_controller
+        trains = bool(config.trainer) and learned and controller == config.policy_controller
+        if config.train == "once":
+            trains = trains and not any(trial.trains for trial in trials)
+        refits = learned and config.refit == "every_trial" and not index > config.trials
         trials.append(
             Trial(
                 index=index,
-                controller=config.learned_controller if learned else config.exploration_controller,
+                controller=controller,
                 learned=learned,
                 evaluation=evaluation,
-                waits_for_fit=index > 0
-                and (first_learned or (learned and config.refit == "every_trial" and not index > config.trials)),
+                waits_for_fit=index > 0 and (first_learned or refits or trains),
+                trains=trains,
             )
         )
     return trials
@@ -203,6 +232,7 @@ class TrialLog:
             "success_steps_at_end": self.success_steps_at_end(),
             "violations": sum(self.violations),
             "fallback_ticks": len(executed) - len(own),
+            "safe_ticks": sum(step.controller == SAFE for step in executed),
             "age_p50": _percentile([step.row_age for step in own], 50),
             "age_p99": _percentile([step.row_age for step in own], 99),
             "invalid_actions": sum(not step.action_valid for step in executed),
@@ -251,6 +281,7 @@ class TrialLog:
             "violation": np.array([False, *self.violations]),
             "row_age": np.array([step.row_age for step in self.steps]),
             "fallback": np.array([step.fallback for step in self.steps]),
+            "controller": np.array([step.controller for step in self.steps]),
             "predicted_return": np.array([math.nan if plan is None else plan.predicted for plan in outcomes]),
             "optimism_gap": np.array([math.nan if plan is None else plan.gap for plan in outcomes]),
         }

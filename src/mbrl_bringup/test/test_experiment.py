@@ -72,6 +72,20 @@ def test_trials_of_the_algorithms() -> None:
     assert [trial.waits_for_fit for trial in once] == [False, True, False, False]
 
 
+def test_trials_of_a_policy_and_when_it_is_made() -> None:
+    distil = make_trials(ExperimentConfig(trials=3, policy_trials=2, trainer="tracking"))
+    assert [trial.controller for trial in distil] == ["explore", "planner", "planner", "policy", "policy"]
+    assert [trial.trains for trial in distil] == [False, False, False, True, False]
+    assert [trial.waits_for_fit for trial in distil] == [False, True, True, True, False]
+    assert [trial.evaluation for trial in distil] == [False, False, False, True, True]
+    version_2 = make_trials(
+        ExperimentConfig(trials=3, learned_controller="policy", trainer="backprop", train="every_trial")
+    )
+    assert [trial.controller for trial in version_2] == ["explore", "policy", "policy"]
+    assert [trial.trains for trial in version_2] == [False, True, True]
+    assert not any(trial.trains for trial in make_trials(ExperimentConfig(trials=3, policy_trials=2)))
+
+
 def test_presets_of_algorithms_differ_in_what_makes_them() -> None:
     import yaml
 

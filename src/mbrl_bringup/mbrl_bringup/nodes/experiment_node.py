@@ -15,12 +15,13 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from mbrl_bringup import run_files
-from mbrl_bringup.experiment import ExperimentConfig, LearnerFigures, Trial, TrialLog, load_task, make_trials
+from mbrl_bringup.experiment import SAFE, ExperimentConfig, LearnerFigures, Trial, TrialLog, load_task, make_trials
 from mbrl_bringup.nodes.settings_record import SettingsRecord
+from mbrl_bringup.nodes.training_client import TrainingClient
 from mbrl_bringup.results import machine
 from mbrl_core.messages import EndReason, StepType
 from mbrl_core.robot_file import load_robot
-from mbrl_msgs.action import StartEpisode
+from mbrl_msgs.action import StartEpisode, Train
 from mbrl_msgs.msg import ControllerState, ExperimentStatus, LearnerStatus
 from mbrl_msgs.msg import Plan as PlanMessage
 from mbrl_msgs.msg import Task as TaskMessage
@@ -41,12 +42,11 @@ from mbrl_ros.steady import now_ns, steady_timer
 POLL_PERIOD = 0.02
 FAREWELL_SECONDS = 0.3
 SAVE_SECONDS = 10.0
-SAFE = "safe"  # in the place of a controller: the robot's own safe action
 SETTINGS_SECONDS = 5.0
 
 
 class ExperimentNode(Node):
-    """A state machine: waiting, resetting, running, fitting, ..., finished or failed. No callback waits."""
+    """A state machine: waiting, resetting, running, fitting, training, ..., finished or failed. No callback waits."""
 
     def __init__(self) -> None:
         super().__init__("experiment")
@@ -57,6 +57,7 @@ class ExperimentNode(Node):
         self._preset = load_task(self._config, self._robot.task, self._spec)
         self._trials = make_trials(self._config)
         self._listeners = set(self._config.wait_for) | ({"recorder"} if self._config.record else set())
+        self._listeners |= {"trainer"} if self._config.trainer else set()
         self._steps_per_trial = self._config.episode_steps or self._robot.episode_steps
         self._directory = self._make_directory()
         # Who ends a run by a signal wants it to end: only a failure is one.
@@ -70,7 +71,7 @@ class ExperimentNode(Node):
         self._rows: list[dict[str, Any]] = []
         self._arrays: list[dict[str, Any]] = []
         self._learner = LearnerFigures()
-        self._waited_for_fit = 0.0
+        self._waited_for_fit = self._training_seconds = 0.0
         self._saving: Future | None = None
         self._health = Health(self)
         self._task_changed_by_hand = False
@@ -80,6 +81,7 @@ class ExperimentNode(Node):
         self._settings = SettingsRecord(self, {trial.controller for trial in self._trials} | set(self._config.wait_for))
         self._found_ns = 0
         self._start_episode = ActionClient(self, StartEpisode, "start_episode")
+        self._training = TrainingClient(self)
         self._save_model = self.create_client(Trigger, "save_model")
         self.create_service(SetTask, "set_task", self._set_task)
         self.create_subscription(TimeStepMessage, "time_step", self._on_time_step, qos.TIME_STEP_RECORD)
@@ -100,6 +102,7 @@ class ExperimentNode(Node):
             "resetting": self._watch_start,
             "running": self._watch_robot,
             "fitting": self._watch_learner,
+            "training": self._watch_training,
             "saving": self._watch_saving,
             "finished": self._leave,
             "failed": self._leave,
@@ -134,10 +137,43 @@ class ExperimentNode(Node):
             # Whoever does not tell its parameters does not hold up the run.
             if self._settings.poll() or (now_ns() - self._found_ns) * 1e-9 > SETTINGS_SECONDS:
                 self._write_information()
-                self._begin_trial()
+                self._prepare_trial()
         elif self._seconds_in_phase > self._config.ready_timeout:
             what = f"no node {missing[0]!r} hears time_step" if missing else "nobody serves start_episode"
             self._enter("failed", f"waited {self._config.ready_timeout:g} s: {what}")
+
+    def _prepare_trial(self) -> None:
+        """The learner has what it needs; where the trial's controller is a policy, that is made now."""
+        if not self._trial.trains:
+            self._begin_trial()
+            return
+        name = self._config.trainer
+        self._enter("training", f"{name!r} makes the policy of trial {self._trial.index}")
+        self._training.begin(
+            Train.Goal(
+                algorithm=name,
+                budget=self._config.training_budget,
+                configuration=self._config.trainer_configuration,
+            )
+        )
+
+    def _watch_training(self) -> None:
+        result = self._training.poll()
+        iteration = self._training.feedback.iteration
+        if result is None:
+            if self._seconds_in_phase > self._config.training_timeout:
+                waited = f"{self._config.training_timeout:g} s"
+                self._enter("failed", f"training has not ended within training_timeout {waited}, at {iteration=}")
+        elif result.policy_version == 0:
+            self._enter("failed", f"trainer: {result.message}")
+        else:
+            if not result.success:
+                self._health.refuse("train", f"trainer: {result.message}; going on with its best policy")
+            self.get_logger().info(
+                f"policy version {result.policy_version}, mean return {result.mean_return:.1f}: {result.message}"
+            )
+            self._training_seconds = self._seconds_in_phase
+            self._begin_trial()
 
     def _begin_trial(self) -> None:
         trial = self._trial
@@ -186,7 +222,8 @@ class ExperimentNode(Node):
         log = self._log
         assert log is not None
         self._log = None
-        self._rows.append({**log.metrics(self._learner), "waited_for_fit": self._waited_for_fit})
+        waited = {"waited_for_fit": self._waited_for_fit, "training_seconds": self._training_seconds}
+        self._rows.append({**log.metrics(self._learner), **waited})
         self._arrays.append(log.arrays())
         try:
             run_files.write_metrics(self._directory, self._rows)
@@ -202,13 +239,13 @@ class ExperimentNode(Node):
             )
             return
         self._position += 1
-        self._waited_for_fit = 0.0
+        self._waited_for_fit = self._training_seconds = 0.0
         if self._position == len(self._trials):
             self._enter("saving", "waiting for the learner to take the last step in")
         elif self._trial.waits_for_fit:
             self._enter("fitting", f"learning from {self._learner.transitions} transitions and more")
         else:
-            self._begin_trial()
+            self._prepare_trial()
 
     def _watch_learner(self) -> None:
         learner = self._learner
@@ -216,7 +253,7 @@ class ExperimentNode(Node):
             self._waited_for_fit = self._seconds_in_phase
             # What belongs to a trial includes what was learned from it.
             self._rows[-1] |= {"training_loss": learner.training_loss, "fit_seconds": learner.fit_seconds}
-            self._begin_trial()
+            self._prepare_trial()
         elif self._seconds_in_phase > self._config.fit_timeout:
             self._enter(
                 "failed",
@@ -367,6 +404,8 @@ class ExperimentNode(Node):
                 "trials": self._config.trials,
                 "random_trials": self._config.random_trials,
                 "evaluation_trials": self._config.evaluation_trials,
+                "policy_trials": self._config.policy_trials,
+                "trainer": self._config.trainer,
                 "steps_per_trial": self._steps_per_trial,
                 "period": self._spec.period,
                 "task": self._task.kind,
