@@ -52,7 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def render(run: Run, robot: Robot) -> list[Any]:
-    """Frames (pillow images) with the first trial on the left and the last on the right."""
+    """Frames (pillow images) with the first trial, or the last of another controller, on the left, the last on the
+    right."""
     import mujoco
     from PIL import Image, ImageDraw
 
@@ -63,7 +64,9 @@ def render(run: Run, robot: Robot) -> list[Any]:
     model.vis.quality.offsamples = 0
     data = mujoco.MjData(model)
     addresses = [model.jnt_qposadr[model.joint(joint.name).id] for joint in robot.joints]
-    chosen = [run.metrics[0], run.metrics[-1]]
+    # Where a policy has taken over, its trials are shown beside the planner's last.
+    before = [row for row in run.metrics if row["controller"] != run.metrics[-1]["controller"] and row["learned"]]
+    chosen = [(before or run.metrics)[-1 if before else 0], run.metrics[-1]]
     every = max(1, round(1.0 / (FRAMES_PER_SECOND * run.information["period"])))
     trajectories = [run.states(row["trial"])[::every] for row in chosen]
     frames = []
@@ -76,10 +79,18 @@ def render(run: Run, robot: Robot) -> list[Any]:
             for column, (row, states) in enumerate(zip(chosen, trajectories, strict=True)):
                 picture = _picture(mujoco, renderer, model, data, addresses, states[min(index, len(states) - 1)])
                 frame.paste(Image.fromarray(picture), (column * WIDTH, 0))
-                text = f"trial {row['trial']} ({row['controller']}), return {row['return']:.1f}"
+                text = f"trial {row['trial']} ({_serving(run, row, index * every)}), return {row['return']:.1f}"
                 draw.text((column * WIDTH + 8, 6), text, fill="white", stroke_width=2, stroke_fill="black")
             frames.append(frame.quantize(colors=64))
     return frames
+
+
+def _serving(run: Run, row: dict[str, Any], step: int) -> str:
+    """Who moves the robot at a step of a trial."""
+    if "controller" not in run.steps:
+        return str(row["controller"])
+    served = run.steps["controller"][run.steps["trial"] == row["trial"]]
+    return str(served[min(max(step, 1), len(served) - 1)])
 
 
 def _picture(mujoco: Any, renderer: Any, model: Any, data: Any, addresses: list[int], state: Array) -> np.ndarray:

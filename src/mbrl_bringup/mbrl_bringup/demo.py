@@ -15,7 +15,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from mbrl_bringup import plots, summary
+from mbrl_bringup import handover, plots, summary
 from mbrl_bringup.animation import animate
 from mbrl_bringup.batch import launch_file
 from mbrl_bringup.domains import reserved_domain
@@ -52,10 +52,12 @@ def _demonstrate(options: argparse.Namespace, started: float) -> int:
         "seed": str(options.seed),
         "record": "true",
         "run_directory": str(directory),
+        **({"algorithm": "distil"} if options.distill else {}),
         **dict(item.split(":=", 1) for item in options.arguments),
     }
     live = not options.headless and sys.stdout.isatty()
-    view: View = LiveView(f"{options.robot} learns to move (ROS_DOMAIN_ID={domain})") if live else PlainView()
+    title = f"{options.robot} learns to move{' and distils a policy' if options.distill else ''}"
+    view: View = LiveView(f"{title} (ROS_DOMAIN_ID={domain})") if live else PlainView()
     view.note(f"run directory {directory}, ROS_DOMAIN_ID={domain}")
     try:
         status, interrupted = _run(launch_arguments, directory, view, started)
@@ -73,11 +75,15 @@ def _demonstrate(options: argparse.Namespace, started: float) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./mbrl demo",
-        description="A simulated robot learns to move, in real time: random trials, then learned ones.",
+        description="A simulated robot learns to move, in real time: random trials, then learned ones, and with"
+        " --distill trials of a policy that was made of the plans.",
     )
     parser.add_argument("robot", nargs="?", default="cartpole", help="a robot of config/robots (default: cartpole)")
     parser.add_argument("arguments", nargs="*", metavar="NAME:=VALUE", help="further arguments of mbrl.launch.yaml")
     parser.add_argument("--headless", action="store_true", help="plain progress lines instead of the live view")
+    parser.add_argument(
+        "--distill", action="store_true", help="then make a policy of the plans, and hand the robot over to it"
+    )
     parser.add_argument("--trials", type=int, default=5, help="trials in all, the first of them random (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random streams (default: 0)")
     parser.add_argument("--run-directory", default="", help="where results go (default: runs/TIME-ROBOT)")
@@ -139,9 +145,15 @@ def _conclude(directory: Path, status: int) -> int:
     if isinstance(animation, str):
         print(animation)
     summary.print_summary(run)
+    if handover.has_policy_trials(run):
+        print(handover.draw(run))
+        handover.print_handover(run)
+        bars = handover.handover_bars(run)
+    else:
+        bars = summary.run_bars(run)
     if status != 0:
         print(f"demo: a node has failed; the nodes' output is in {directory / 'launch.log'}", file=sys.stderr)
-    return print_result("demo", summary.run_bars(run)) or status
+    return print_result("demo", bars) or status
 
 
 if __name__ == "__main__":
