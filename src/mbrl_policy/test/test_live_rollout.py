@@ -87,7 +87,9 @@ def test_an_episode_that_is_not_the_rollout_is_refused() -> None:
         record_of(stolen).rollout()
     one = [changed(step, controller="safe") if step.step == 2 else step for step in whole]
     assert record_of(one).rollout().wanted[1] == pytest.approx(0.2)
-    with pytest.raises(RolloutError, match="pivot_position is 0.5, expected 1.5 within 0.2: the robot cannot reach this start"):
+    with pytest.raises(
+        RolloutError, match="pivot_position is 0.5, expected 1.5 within 0.2: the robot cannot reach this start"
+    ):
         record_of(whole, np.array([1.5, 0.0]))
     record_of(whole, None).rollout()
 

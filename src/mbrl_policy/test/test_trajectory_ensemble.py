@@ -50,7 +50,12 @@ def simulated(name: str, steps: int) -> SimulatedRobot:
 
 
 def trainer_of(**settings: Any) -> TrainingAlgorithm:
-    return make_trainer("trajectory_ensemble", {"steps": 3, "members": 2, "candidates": 4, "evaluation_rollouts": 1, **settings}, simulated("cartpole", 20), 5)
+    return make_trainer(
+        "trajectory_ensemble",
+        {"steps": 3, "members": 2, "candidates": 4, "evaluation_rollouts": 1, **settings},
+        simulated("cartpole", 20),
+        5,
+    )
 
 
 def test_the_first_version_is_the_simulation_and_so_are_all_without_spread() -> None:
