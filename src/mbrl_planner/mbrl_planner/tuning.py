@@ -18,7 +18,7 @@ from mbrl_dynamics.model import DynamicsModel
 from mbrl_dynamics.registry import make_model
 from mbrl_planner.objective import ModelObjective
 from mbrl_planner.planner import PlannerConfig
-from mbrl_planner.registry import build_planner, configure_planner
+from mbrl_planner.registry import PLANNERS, build_planner, configure_planner
 
 LEAST_ITERATIONS = 3  # where the preset has as many
 LARGEST_POPULATION = 4  # times that of the preset
@@ -176,8 +176,16 @@ def rehearsal_data(spec: RobotSpec, count: int) -> Transitions:
 
 
 def same_kind(preset: Mapping[str, Any], *overrides: Mapping[str, Any]) -> tuple[str, PlannerConfig]:
-    """Kind and configuration of a `planner` preset under the overrides that a robot's tuning brings."""
+    """Kind and configuration of a `planner` preset under the overrides that a robot's tuning brings.
+
+    What of those is a parameter of other kinds alone is passed over, as planner_node does: a tuning file holds for all.
+    """
     merged = dict(preset)
     for override in overrides:
         merged.update(override)
-    return configure_planner(merged)
+    own, *others = (
+        {item.name for item in dataclasses.fields(PLANNERS.get(kind).configuration)}
+        for kind in (str(merged.get("kind", "")), *PLANNERS.names())
+    )
+    foreign = set().union(*others) - own
+    return configure_planner({name: value for name, value in merged.items() if name not in foreign})

@@ -117,7 +117,10 @@ def test_end_episode(running: Graph) -> None:
 def test_controllers_are_selected_by_name(running: Graph) -> None:
     response = running.call(SelectController, "select_controller", controller="autopilot")
     assert not response.success
-    assert "'autopilot'" in response.message and "planner, planner_b, explore, policy, teleop, safe" in response.message
+    assert (
+        "'autopilot'" in response.message
+        and "planner, planner_b, explore, policy, trainer, teleop, safe" in response.message
+    )
     assert running.call(SelectController, "select_controller", controller="policy").success
     episode = running.start_episode(max_steps=25).episode
     steps = running.episode(episode)

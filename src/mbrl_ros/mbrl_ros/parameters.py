@@ -87,7 +87,7 @@ def finish(node: Node, passed_over: Collection[str] = ()) -> None:
     """Refuses overrides that nobody declared. Raises ConfigurationError that names one and lists the known.
 
     `passed_over` are names that may be given and mean nothing here: a robot's tuning file holds for every kind of
-    model, and not every kind has every parameter.
+    model and planner, and not every kind has every parameter.
     """
     known = set(node._parameters)
     for name in sorted(node._parameter_overrides):
