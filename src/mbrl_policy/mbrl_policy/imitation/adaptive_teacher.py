@@ -85,7 +85,7 @@ class Adapted:
 class AdaptiveTeacher:
     """argmin over pi of J_t(pi | x_t) + lambda KL(pi(. | x_t) || pi_theta(. | o_t)), J in units of `temperature`.
 
-    Kahn, Zhang, Levine and Abbeel 2017, "PLATO: Policy learning using adaptive trajectory optimization", equation 1.
+    Kahn, Zhang, Levine and Abbeel 2017, "PLATO: Policy learning using adaptive trajectory optimization".
     The divergence counts in the present step alone, of whose observation alone there is one. With the policy
     N(mu_theta, Sigma_theta) there and the return's curvature Q_uu by the first action the minimiser is
 

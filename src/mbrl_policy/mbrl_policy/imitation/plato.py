@@ -56,14 +56,14 @@ class PlatoConfig(ImitationConfig):
 @TRAINERS.register("plato", PlatoConfig)
 class Plato(ImitationAlgorithm):
     """Kahn, Zhang, Levine and Abbeel 2017, "PLATO: Policy learning using adaptive trajectory optimization",
-    arXiv:1603.00622, algorithm 1.
+    arXiv:1603.00622.
 
     At every step pi_lambda = argmin J + lambda KL(pi || pi_theta) is executed (`AdaptiveTeacher`) and the state is
     labelled with the action of argmin J; the policy is fitted to all labels, weighted by Q_uu (the mean part of
     KL(pi_theta || pi*)). It is never executed itself. Without demonstrations the first iteration executes argmin J.
 
     With `target_divergence` d, lambda grows by sqrt(divergence / d) after an iteration, at most twofold either way: a
-    dual step on E KL(pi_lambda || pi_theta) <= d, the quantity that the paper's bound on the policy's cost has.
+    dual step on E KL(pi_lambda || pi_theta) <= d.
 
     Raises ConfigurationError on a planner other than iLQR and DDP, which alone have a Q_uu.
     """
