@@ -60,6 +60,10 @@ class Registry(Generic[Kind]):
             )
         return self._entries[name]
 
+    def configurations(self) -> list[type]:
+        """The configuration dataclasses of all kinds, in the order of `names`."""
+        return [self.get(name).configuration for name in self.names()]
+
     def configure(self, name: str, mapping: dict[str, Any]) -> Any:
         """Builds the configuration of a kind from a mapping, less its `kind` key."""
         return from_mapping(

@@ -180,12 +180,11 @@ def same_kind(preset: Mapping[str, Any], *overrides: Mapping[str, Any]) -> tuple
 
     What of those is a parameter of other kinds alone is passed over, as planner_node does: a tuning file holds for all.
     """
-    merged = dict(preset)
-    for override in overrides:
-        merged.update(override)
-    own, *others = (
-        {item.name for item in dataclasses.fields(PLANNERS.get(kind).configuration)}
-        for kind in (str(merged.get("kind", "")), *PLANNERS.names())
-    )
-    foreign = set().union(*others) - own
-    return configure_planner({name: value for name, value in merged.items() if name not in foreign})
+    tuned = {name: value for override in overrides for name, value in override.items()}
+    own = _parameters(PLANNERS.get(str({**preset, **tuned}.get("kind", ""))).configuration)
+    foreign = set().union(*map(_parameters, PLANNERS.configurations())) - own
+    return configure_planner({**preset, **{name: value for name, value in tuned.items() if name not in foreign}})
+
+
+def _parameters(configuration: type) -> set[str]:
+    return {item.name for item in dataclasses.fields(configuration)}

@@ -55,8 +55,7 @@ class LearnerNode(ManagedNode):
         if getattr(self._model_config, "robot_file", None) == "":
             self._model_config = dataclasses.replace(self._model_config, robot_file=self.settings.robot_file)
         self._learner_config = parameters.declare(self, LearnerConfig, "learner")
-        kinds = (DYNAMICS.get(kind).configuration for kind in DYNAMICS.names())
-        parameters.finish(self, parameters.names_of(kinds, "dynamics"))
+        parameters.finish(self, parameters.names_of(DYNAMICS.configurations(), "dynamics"))
         self._producer = f"{self.get_fully_qualified_name()}@{os.uname().nodename}:{os.getpid()}"
         self.health = Health(self)
         self.learner: OnlineLearner | None = None

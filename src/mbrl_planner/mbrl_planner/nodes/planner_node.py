@@ -54,8 +54,7 @@ class PlannerNode(ManagedNode):
         self.settings = parameters.declare(self, PlannerNodeConfig)
         self._kind = parameters.declare(self, PlannerKind, "planner").kind
         self._config: PlannerConfig = parameters.declare(self, PLANNERS.get(self._kind).configuration, "planner")
-        kinds = (PLANNERS.get(kind).configuration for kind in PLANNERS.names())
-        parameters.finish(self, parameters.names_of(kinds, "planner"))
+        parameters.finish(self, parameters.names_of(PLANNERS.configurations(), "planner"))
         check_device(self._config.device)
         check_risk(self._config, self._config.propagation, self._config.particles)
         if not self.settings.replan:

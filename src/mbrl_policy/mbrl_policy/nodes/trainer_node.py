@@ -63,8 +63,7 @@ class TrainerNode(ManagedNode):
         self._planner_config: PlannerConfig = parameters.declare(self, PLANNERS.get(planner).configuration, "planner")
         policy = parameters.declare(self, PolicyKind, "policy").kind
         policy_config: Any = parameters.declare(self, POLICIES.get(policy).configuration, "policy")
-        kinds = (PLANNERS.get(kind).configuration for kind in PLANNERS.names())
-        parameters.finish(self, parameters.names_of(kinds, "planner"))
+        parameters.finish(self, parameters.names_of(PLANNERS.configurations(), "planner"))
         self._groups = {
             "planner": {"kind": planner, **to_mapping(self._planner_config)},
             "policy": {"kind": policy, **to_mapping(policy_config)},
