@@ -54,6 +54,12 @@ class ExperimentConfig:
         "Trials of that controller after all others, for judging; the trainer makes the policy before them",
         minimum=0,
     )
+    handover_step: int = parameter(
+        0,
+        "Step at which the policy takes over in its first trial, which the learned controller begins; 0 = the policy"
+        " begins it itself",
+        minimum=0,
+    )
     trainer: str = parameter(
         "", "Algorithm of the action `train` that makes the policy of the policy controller; empty = none"
     )
@@ -77,7 +83,8 @@ class ExperimentConfig:
 @dataclass(frozen=True)
 class Trial:
     """One trial to run. `waits_for_fit`: the learner must have trained through the episode of the last trial;
-    `trains`: a policy is made before it.
+    `trains`: a policy is made before it. `begins_with`: who moves the robot until `handover_step`, when `controller`
+    is selected; empty = the trial is its own from the beginning.
     """
 
     index: int
@@ -86,6 +93,13 @@ class Trial:
     evaluation: bool
     waits_for_fit: bool
     trains: bool = False
+    begins_with: str = ""
+    handover_step: int = 0
+
+    @property
+    def first_controller(self) -> str:
+        """Who is selected when the episode begins."""
+        return self.begins_with or self.controller
 
 
 def make_trials(config: ExperimentConfig) -> list[Trial]:
@@ -112,6 +126,10 @@ def make_trials(config: ExperimentConfig) -> list[Trial]:
                 waits_for_fit=index > 0 and (first_learned or refits or trains),
                 trains=trains,
             )
+        )
+    if config.policy_trials and config.handover_step:
+        trials[first_of_policy] = dataclasses.replace(
+            trials[first_of_policy], begins_with=config.learned_controller, handover_step=config.handover_step
         )
     return trials
 

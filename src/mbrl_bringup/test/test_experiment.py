@@ -78,6 +78,10 @@ def test_trials_of_a_policy_and_when_it_is_made() -> None:
     assert [trial.trains for trial in distil] == [False, False, False, True, False]
     assert [trial.waits_for_fit for trial in distil] == [False, True, True, True, False]
     assert [trial.evaluation for trial in distil] == [False, False, False, True, True]
+    assert not any(trial.begins_with for trial in distil)
+    live = make_trials(ExperimentConfig(trials=3, policy_trials=2, trainer="tracking", handover_step=10))
+    assert [trial.first_controller for trial in live] == ["explore", "planner", "planner", "planner", "policy"]
+    assert [(trial.controller, trial.handover_step) for trial in live[3:]] == [("policy", 10), ("policy", 0)]
     version_2 = make_trials(
         ExperimentConfig(trials=3, learned_controller="policy", trainer="backprop", train="every_trial")
     )

@@ -12,7 +12,7 @@ from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import task_of_preset
 from mbrl_dynamics.registry import make_model
 from mbrl_policy.training import Rollout, SimulatedRobot, TrainingError, make_trainer
-from mbrl_policy.training.tracking import tracking_gains
+from mbrl_policy.training.feedback import tracking_gains
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 ROBOT_FILE = CONFIG / "robots" / "pendulum.yaml"

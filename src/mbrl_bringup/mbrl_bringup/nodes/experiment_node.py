@@ -16,6 +16,7 @@ from std_srvs.srv import Trigger
 
 from mbrl_bringup import run_files
 from mbrl_bringup.experiment import SAFE, ExperimentConfig, LearnerFigures, Trial, TrialLog, load_task, make_trials
+from mbrl_bringup.nodes.live_handover import LiveHandover
 from mbrl_bringup.nodes.settings_record import SettingsRecord
 from mbrl_bringup.nodes.training_client import TrainingClient
 from mbrl_bringup.results import machine
@@ -82,6 +83,7 @@ class ExperimentNode(Node):
         self._found_ns = 0
         self._start_episode = ActionClient(self, StartEpisode, "start_episode")
         self._training = TrainingClient(self)
+        self._handover = LiveHandover(self, self._health)
         self._save_model = self.create_client(Trigger, "save_model")
         self.create_service(SetTask, "set_task", self._set_task)
         self.create_subscription(TimeStepMessage, "time_step", self._on_time_step, qos.TIME_STEP_RECORD)
@@ -183,14 +185,15 @@ class ExperimentNode(Node):
                 self._task = with_version(task, self._task.version + 1)
                 self._publish_task()
         self._log = TrialLog(trial, self._spec, self._task)
+        self._handover.begin()
         self._enter("resetting", f"trial {trial.index} with {trial.controller!r}")
         goal = StartEpisode.Goal(
             max_steps=self._steps_per_trial,
             seed=self._config.seed,
-            controller=trial.controller,
+            controller=trial.first_controller,
             required_task_version=self._task.version,
             required_model_version=self._learner.model_version if trial.learned else 0,
-            required_controllers=[trial.controller],
+            required_controllers=sorted({trial.first_controller, trial.controller}),
             # What this node has discovered, robot_node need not have: only it knows whom it reaches.
             required_subscribers=sorted(self._listeners),
         )
@@ -310,6 +313,7 @@ class ExperimentNode(Node):
         log.task = self._task
         log.add(time_step, message.sample_time_ns)
         self._entered_ns = now_ns()
+        self._handover.follow(log.trial, time_step.step)
         if log.ended:
             self._finish_trial()
 
@@ -325,7 +329,7 @@ class ExperimentNode(Node):
         log, chosen = self._log, message.selected
         if log is None or self._phase != "running" or not log.trial.learned:
             return
-        if chosen not in (log.trial.controller, self._config.exploration_controller, SAFE):
+        if chosen not in (log.trial.controller, log.trial.begins_with, self._config.exploration_controller, SAFE):
             self.get_logger().info(f"{chosen!r} has been selected: it has the learned trials from now on")
             for position in range(self._position, len(self._trials)):
                 if self._trials[position].learned:

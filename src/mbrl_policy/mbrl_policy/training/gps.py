@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from mbrl_core.config import ConfigurationError
-from mbrl_core.dataset import Transitions
 from mbrl_core.messages import Plan, TimeStep
 from mbrl_core.policies import NetworkPolicy, Policy, TimeVaryingLinearPolicy, policy_arrays, policy_from_arrays
 from mbrl_core.specs import Array
@@ -34,8 +33,9 @@ from mbrl_policy.training.algorithm import (
 from mbrl_policy.training.condition import Batch, Condition, Law, Noise, StepSizes, StepTask, first_controller
 from mbrl_policy.training.distillation import Lesson, answers, distil, limited
 from mbrl_policy.training.gps_config import GpsConfig, check_config
-from mbrl_policy.training.local_models import joined, local_dynamics, make_prior
-from mbrl_policy.training.rollouts import TrainingRobot, action_noise, transitions_of
+from mbrl_policy.training.feedback import tracking_gains, trajectory_spread
+from mbrl_policy.training.local_models import LocalModels
+from mbrl_policy.training.rollouts import Rollout, TrainingRobot, action_noise
 
 STEP_TOLERANCE = 0.2  # a step has 0.8 epsilon at least: fewer backward passes than for more
 LEAST_START_VARIANCE = 1e-8  # of a state that all rollouts begin in, SI units squared
@@ -64,6 +64,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
         check_config(config, spec, self.model, self.planner)
         self.horizon = config.horizon or robot.steps
         self._half_range = 0.5 * (np.array(spec.action.upper) - np.array(spec.action.lower))
+        self._teacher_std = config.teacher_std * self._half_range
         network = self.new_policy()
         if not isinstance(network, NetworkPolicy):
             raise ConfigurationError(
@@ -72,7 +73,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
             )
         self.network: NetworkPolicy = network
         self.conditions = [self._condition(index, start) for index, start in enumerate(self._starts())]
-        self._memory: list[Transitions] = []
+        self.local = LocalModels(config.dynamics, spec, self.model, config.memory, seed)
         self._task = StepTask(
             with_soft_limits(robot.task.reward, spec.action, config.limit_weight), robot.task.terminated,
             self._start_covariance(), np.array(spec.action.lower), np.array(spec.action.upper),
@@ -106,26 +107,21 @@ class GuidedPolicySearch(TrainingAlgorithm):
                 raise TrainingInterrupted
 
         batches = [self._collect(condition, check) for condition in self.conditions]
-        config, spec = self.config, self.robot.spec
+        self.local.learn(self.config.rollouts, self.torch_seed("local"), keep_going)
+        if self._taught:
+            for condition, batch in zip(self.conditions, batches, strict=True):
+                self._follow(condition, batch)
         if self.iteration == 0:
             self._begin(batches, check)
-        prior = make_prior(
-            config.dynamics, joined(self._memory), self.model, spec, config.rollouts, self.torch_seed("mixture")
-        )
-        model = self.model if config.dynamics == "model" else None
         lessons, divergences, failed = [], [], 0
         for condition, batch in zip(self.conditions, batches, strict=True):
             check()
-            dynamics = local_dynamics(batch, condition.law.reference, spec, prior, model)
-            policy = self._linearised(batch)
-            terms = condition.coupling.trajectory_terms(condition.law.controller, policy)
-            mirrored = policy if config.coupling == "mirror_descent" else None
-            random = self.random("step", condition.index)
-            try:
-                step = condition.improve(self._task, batch, dynamics, terms, mirrored, random)
-                divergences.append(step.divergence)
-            except (KlStepError, ValueError):
-                failed += 1
+            dynamics = self.local.about(batch, condition.law.reference)
+            if not self._taught:
+                try:
+                    divergences.append(self._improve(condition, batch, dynamics))
+                except (KlStepError, ValueError):
+                    failed += 1
             lessons.append(self._lesson(condition, dynamics, batch))
         loss = self._distil(lessons, check)
         for condition, batch in zip(self.conditions, batches, strict=True):
@@ -151,10 +147,14 @@ class GuidedPolicySearch(TrainingAlgorithm):
         controller = PredictiveController(make_planner(self.planner, self.robot.spec, objective, seed))
         return lambda time_step: controller.answer(time_step).plan
 
+    @property
+    def _taught(self) -> bool:
+        """Whether this iteration's rollouts are the teacher's."""
+        return self.iteration < self.config.teacher_iterations
+
     def _collect(self, condition: Condition, check: Callable[[], None]) -> Batch:
-        """Rollouts of a condition's controller, or of the teacher, from whom the controller then is."""
-        taught = self.iteration < self.config.teacher_iterations
-        spec, std = self.robot.spec, self.config.teacher_std * self._half_range
+        """Rollouts of a condition's controller, or of the teacher; `wanted` is then without its noise."""
+        taught, spec = self._taught, self.robot.spec
         policy = condition.law.policy(spec)
         rollouts, noises = [], []
         for index in range(self.config.rollouts):
@@ -162,24 +162,40 @@ class GuidedPolicySearch(TrainingAlgorithm):
             number = condition.index * self.config.rollouts + index
             start, seed = self._start(condition, number), self.rollout_seed(number)
             if taught:
-                noises.append(std * action_noise(seed, self.horizon, spec.action.size))
+                noises.append(self._teacher_std * action_noise(seed, self.horizon, spec.action.size))
                 controller = disturbed(self.teacher(self.torch_seed("teacher", condition.index)), noises[-1], check)
                 rollout = self.robot.rollout_controller(controller, start, self.horizon, seed, condition.index)
             else:
                 rollout = self.robot.rollout(policy, start, self.horizon, seed, True, condition.index)
-            self._remember(rollout)
+            self._count(rollout)
             rollouts.append(rollout)
         condition.fresh |= taught
         try:
             batch = condition.take(rollouts, spec)
         except ValueError as error:
             raise TrainingError(f"start condition {condition.index}: {error}") from None
-        if taught:
-            given = batch.wanted - np.stack(noises)
-            condition.law = Law(open_loop(given, np.diag(np.square(std)), spec.state.size), condition.law.reference)
-            # What the planner returned says nothing of them.
-            condition.best, condition.best_return = condition.law, -math.inf
-        return batch
+        return replace(batch, wanted=batch.wanted - np.stack(noises)) if taught else batch
+
+    def _follow(self, condition: Condition, batch: Batch) -> None:
+        """The controller becomes feedback along the teacher's mean trajectory, with the noise that the teacher had."""
+        dynamics, states = self.local.about(batch, condition.law.reference), condition.law.reference
+        covariances = np.tile(np.diag(np.square(self._teacher_std)), (self.horizon, 1, 1))
+        spread, config = trajectory_spread(states), self.config
+        gains = tracking_gains(
+            dynamics.matrix, dynamics.control, np.diag(spread**-2.0), np.diag(config.teacher_weight * self._half_range**-2.0)
+        )
+        mean = batch.wanted.mean(axis=0)
+        condition.law = Law(LinearGaussianController.around(states, mean, gains, covariances), states)
+        # What the planner returned says nothing of it.
+        condition.best, condition.best_return = condition.law, -math.inf
+
+    def _improve(self, condition: Condition, batch: Batch, dynamics: LocalDynamics) -> float:
+        """A condition's trajectory step, its divergence in nats. Raises KlStepError and ValueError."""
+        policy = self._linearised(batch)
+        terms = condition.coupling.trajectory_terms(condition.law.controller, policy)
+        mirrored = policy if self.config.coupling == "mirror_descent" else None
+        random = self.random("step", condition.index)
+        return condition.improve(self._task, batch, dynamics, terms, mirrored, random).divergence
 
     def _start(self, condition: Condition, number: int) -> Array:
         if not self.config.start_std:
@@ -187,10 +203,9 @@ class GuidedPolicySearch(TrainingAlgorithm):
         std = np.array(self.config.start_std)
         return condition.start + std * self.random("start", number).standard_normal(len(std))
 
-    def _remember(self, rollout: Any) -> None:
+    def _count(self, rollout: Rollout) -> None:
         self.rollouts += 1
-        self._memory.append(transitions_of([rollout]))
-        del self._memory[: -self.config.memory]
+        self.local.remember(rollout)
 
     def _begin(self, batches: list[Batch], check: Callable[[], None]) -> None:
         """The network takes its scales from the first rollouts, and begins as the first controllers."""
@@ -245,7 +260,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
             check()
             seed = self.rollout_seed(-1 - condition.index)
             rollout = self.robot.rollout(self.network, condition.start, self.horizon, seed, False, condition.index)
-            self._remember(rollout)
+            self._count(rollout)
             returns.append(rollout.total_return)
         mean = float(np.mean(returns))
         self._consider(self.network, mean)
@@ -255,10 +270,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
         arrays = {f"network/{name}": value for name, value in policy_arrays(self.network).items()}
         for condition in self.conditions:
             arrays |= {f"condition{condition.index}/{name}": value for name, value in condition.state_arrays().items()}
-        if self._memory:
-            whole = joined(self._memory)
-            arrays |= {f"memory/{name}": np.array(getattr(whole, name)) for name in ("state", "action", "next_state")}
-            arrays["memory/length"] = np.array([len(part) for part in self._memory])
+        arrays |= {f"local/{name}": value for name, value in self.local.state_arrays().items()}
         return arrays, {}
 
     def _restore(self, arrays: Mapping[str, np.ndarray], information: Mapping[str, Any]) -> None:
@@ -272,39 +284,15 @@ class GuidedPolicySearch(TrainingAlgorithm):
         assert isinstance(network, NetworkPolicy)
         for condition in self.conditions:
             condition.load_arrays(under(f"condition{condition.index}/"))
-        self.network, self._memory = network, []
-        lengths = arrays.get("memory/length", np.zeros(0, dtype=int))
-        ends = np.cumsum(lengths)
-        for begin, end in zip(ends - lengths, ends, strict=True):
-            steps = np.arange(end - begin)
-            self._memory.append(
-                Transitions(
-                    arrays["memory/state"][begin:end],
-                    arrays["memory/action"][begin:end],
-                    arrays["memory/next_state"][begin:end],
-                    np.zeros_like(steps),
-                    steps,
-                )
-            )
-
-
-def open_loop(actions: Array, noise: Array, state_size: int) -> LinearGaussianController:
-    """The mean of a teacher's actions [R, H, m], with their covariance and `noise` [m, m].
-
-    Feedback is for the first trajectory step to find: a teacher that samples answers differently in equal states, and a
-    regression of its answers on the little that states differ by is mostly that.
-    """
-    mean = actions.mean(axis=0)
-    apart = actions - mean
-    covariances = noise + np.einsum("rhi,rhj->hij", apart, apart) / len(actions)
-    return LinearGaussianController(np.zeros((*mean.shape, state_size)), mean, covariances)
+        self.local.load_arrays(under("local/"))
+        self.network = network
 
 
 def disturbed(controller: Controller, noise: Array, check: Callable[[], None]) -> Controller:
     """Row 0 of the controller's plans plus noise [T, m] of the step; `check` may raise before each.
 
     It is told that all rollouts are the same episode: a planner that draws the same in all of them leaves nothing but
-    the noise for them to differ by, and local models need rollouts that are near each other.
+    the noise for them to differ by, and a mean of trajectories is one only where they are near each other.
     """
 
     def answer(time_step: TimeStep) -> Plan:

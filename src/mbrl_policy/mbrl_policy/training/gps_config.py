@@ -30,7 +30,7 @@ class GpsConfig(TrainerConfig):
     dynamics: str = parameter(
         "mixture",
         "local dynamics: regression on the rollouts alone, or with a prior of a Gaussian mixture over all rollouts or"
-        " of the model (ensemble), or the model's own slopes (model)",
+        " of a model that learns from them (ensemble), or that model's own slopes (model)",
         choices=DYNAMICS,
     )
     coupling: str = parameter("badmm", "of controllers and network", choices=COUPLINGS)
@@ -61,6 +61,12 @@ class GpsConfig(TrainerConfig):
         minimum=0,
     )
     teacher_std: float = parameter(0.05, "noise added to the planner's actions, of half the action range", minimum=1e-3)
+    teacher_weight: float = parameter(
+        0.3,
+        "of the first feedback along the teacher's trajectory: what leaving its action by half a range costs, against"
+        " leaving its state by as much as the state varies along it",
+        minimum=1e-6,
+    )
     initial_std: float = parameter(0.5, "noise of the first controllers, of half the action range", minimum=1e-3)
     push: float = parameter(
         0.3, "amplitude of the first controllers, of half the action range", minimum=0.0, maximum=1.0
@@ -79,7 +85,9 @@ class GpsConfig(TrainerConfig):
     evaluate_every: int = parameter(
         1, "iterations from one rollout of the network at every start to the next; the best one is kept", minimum=1
     )
-    memory: int = parameter(100, "newest rollouts that a mixture is fitted to", minimum=1, maximum=100_000)
+    memory: int = parameter(
+        100, "newest rollouts that mixture or model are fitted to", minimum=1, maximum=100_000
+    )
 
     def coupling_settings(self) -> dict[str, Any]:
         """The `coupling` group."""
@@ -96,8 +104,6 @@ def check_config(
     config: GpsConfig, spec: RobotSpec, model: DynamicsModel | None, planner: Mapping[str, Any] | None
 ) -> None:
     """Raises ConfigurationError on parameters that go neither together nor with the robot and the sources there are."""
-    if config.dynamics in ("ensemble", "model") and model is None:
-        raise ConfigurationError(f"parameter 'dynamics': got {config.dynamics!r} without a model, expected one")
     if model is not None and model.spec.interface_hash != spec.interface_hash:
         raise ConfigurationError(f"model: is of robot {model.spec.name!r}, expected {spec.name!r}")
     if config.teacher_iterations and (planner is None or model is None):

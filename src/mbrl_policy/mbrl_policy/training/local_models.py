@@ -1,57 +1,108 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where guided policy search gets its local dynamics from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
+from mbrl_core.checkpoint import CheckpointError
 from mbrl_core.dataset import Transitions
 from mbrl_core.specs import Array, RobotSpec
 from mbrl_dynamics.gaussian_mixture import MixtureConfig
 from mbrl_dynamics.gaussian_prior import EnsemblePrior, MixturePrior, PriorConfig, TransitionPrior
 from mbrl_dynamics.local_fit import fit_local_dynamics
 from mbrl_dynamics.local_linear import Chart, LocalDynamics
-from mbrl_dynamics.model import DynamicsModel
+from mbrl_dynamics.model import DynamicsModel, FitInterrupted, ModelError
+from mbrl_dynamics.registry import make_model
+from mbrl_policy.training.algorithm import KeepGoing, TrainingInterrupted
 from mbrl_policy.training.condition import Batch
+from mbrl_policy.training.rollouts import Rollout, transitions_of
 
 DYNAMICS = ("regression", "mixture", "ensemble", "model")
+WITH_MODEL = ("ensemble", "model")
+COLUMNS = ("state", "action", "next_state")
 MOST_POINTS = 3000  # that a mixture is fitted to: a second's work
 
 
-def make_prior(
-    kind: str, transitions: Transitions, model: DynamicsModel | None, spec: RobotSpec, rollouts: int, seed: int
-) -> TransitionPrior | None:
-    """The prior of one iteration's fits: of all `transitions` so far, or of `model`; None for the others of DYNAMICS.
+class LocalModels:
+    """Local dynamics about each start condition's rollouts, with what all rollouts together say.
 
-    With more rollouts than there are states and actions a mixture gives slopes alone (PriorConfig.own_spread).
+    `kind` is one of DYNAMICS. For `ensemble` and `model` a model of the whole robot goes on learning from every rollout:
+    a copy of the one given, or an ensemble with its default parameters. One that does not learn, such as the known
+    dynamics, is used as it is. A mixture is fitted to the newest `memory` rollouts, and so is the model.
     """
-    if kind == "mixture":
-        own = rollouts > spec.state.size + spec.action.size
-        settings = PriorConfig(own_spread=own)
-        if len(transitions) > MOST_POINTS:
-            chosen = np.random.default_rng(seed).choice(len(transitions), MOST_POINTS, replace=False)
-            transitions = transitions.select(np.sort(chosen))
-        return MixturePrior.fit(transitions, spec.state.angular, seed, settings, MixtureConfig(most_components=16))
-    if kind == "ensemble":
-        assert model is not None
-        return EnsemblePrior(model)
-    return None
 
+    def __init__(self, kind: str, spec: RobotSpec, model: DynamicsModel | None, memory: int, seed: int) -> None:
+        self.kind, self.spec, self._most = kind, spec, memory
+        self.model: DynamicsModel | None = None
+        if kind in WITH_MODEL:
+            self.model = make_model("ensemble", {}, spec, seed) if model is None else model.clone()
+        self._memory: list[Transitions] = []
+        self._prior: TransitionPrior | None = None
 
-def local_dynamics(
-    batch: Batch, reference: Array, spec: RobotSpec, prior: TransitionPrior | None, model: DynamicsModel | None
-) -> LocalDynamics:
-    """About a condition's rollouts, angles counted as `reference` [H + 1, n] does: regression, with a prior where one
-    is given; or, where `model` is, that model's own slopes at the rollouts.
+    def remember(self, rollout: Rollout) -> None:
+        """Takes a new rollout."""
+        self._memory.append(transitions_of([rollout]))
+        del self._memory[: -self._most]
 
-    Raises ValueError when there are too few rollouts for the regression.
-    """
-    angular = spec.state.angular
-    chart = Chart(reference, angular)
-    if model is not None:
-        return linearised_model(model, batch.states, batch.executed, chart)
-    return fit_local_dynamics(batch.states, batch.executed, angular, prior, chart=chart)
+    def learn(self, rollouts: int, seed: int, keep_going: KeepGoing) -> None:
+        """Before an iteration's `about`: model or mixture, from all rollouts that are remembered. Conditions have
+        `rollouts` each; with more of them than there are states and actions a mixture gives slopes alone
+        (PriorConfig.own_spread). Raises TrainingInterrupted.
+        """
+        self._prior = None
+        if self.model is not None and self.model.learns:
+            try:
+                self.model.fit(joined(self._memory), seed, keep_going)
+            except FitInterrupted as interrupted:
+                raise TrainingInterrupted(str(interrupted)) from None
+        if self.kind == "ensemble":
+            assert self.model is not None
+            self._prior = EnsemblePrior(self.model)
+        elif self.kind == "mixture":
+            transitions = joined(self._memory)
+            settings = PriorConfig(own_spread=rollouts > self.spec.state.size + self.spec.action.size)
+            if len(transitions) > MOST_POINTS:
+                chosen = np.random.default_rng(seed).choice(len(transitions), MOST_POINTS, replace=False)
+                transitions = transitions.select(np.sort(chosen))
+            angular, mixture = self.spec.state.angular, MixtureConfig(most_components=16)
+            self._prior = MixturePrior.fit(transitions, angular, seed, settings, mixture)
+
+    def about(self, batch: Batch, reference: Array) -> LocalDynamics:
+        """About a condition's rollouts, angles counted as `reference` [H + 1, n] does: regression, with a prior where
+        there is one; or the model's own slopes. Raises ValueError when there are too few rollouts for the regression.
+        """
+        chart = Chart(reference, self.spec.state.angular)
+        if self.kind == "model":
+            assert self.model is not None
+            return linearised_model(self.model, batch.states, batch.executed, chart)
+        return fit_local_dynamics(batch.states, batch.executed, chart.angular, self._prior, chart=chart)
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """Everything that a checkpoint needs."""
+        arrays = {} if self.model is None else {f"model/{name}": a for name, a in self.model.state_arrays().items()}
+        if self._memory:
+            whole = joined(self._memory)
+            arrays |= {f"memory/{name}": np.array(getattr(whole, name)) for name in COLUMNS}
+            arrays["memory/length"] = np.array([len(part) for part in self._memory])
+        return arrays
+
+    def load_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Goes on from `state_arrays`. Raises KeyError, CheckpointError."""
+        if self.model is not None:
+            own = {name.removeprefix("model/"): a for name, a in arrays.items() if name.startswith("model/")}
+            try:
+                self.model.load_arrays(own)
+            except ModelError as error:
+                raise CheckpointError(f"trainer's model: {error}") from None
+        lengths = arrays.get("memory/length", np.zeros(0, dtype=int))
+        ends = np.cumsum(lengths)
+        self._memory = []
+        for begin, end in zip(ends - lengths, ends, strict=True):
+            steps = np.arange(end - begin)
+            parts = (arrays[f"memory/{name}"][begin:end] for name in COLUMNS)
+            self._memory.append(Transitions(*parts, np.zeros_like(steps), steps))
 
 
 def linearised_model(model: DynamicsModel, states: Array, actions: Array, chart: Chart) -> LocalDynamics:

@@ -27,9 +27,9 @@ from mbrl_policy.training.algorithm import (
     TrainingError,
     TrainingInterrupted,
 )
+from mbrl_policy.training.feedback import tracking_gains, trajectory_spread
 from mbrl_policy.training.rollouts import Rollout, TrainingRobot
 
-LEAST_SCALE = 1e-3  # of a state variable, as a share of the largest: one that hardly moves is not held at any price
 COLUMNS = ("states", "wanted", "actions", "rewards")  # of a rollout, in order
 
 
@@ -176,27 +176,6 @@ def feedback_along(states: Array, actions: Array, model: DynamicsModel, spec: Ro
     a, b = (values.mean(dim=0).double().numpy() for values in (by_state, by_action))
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise TrainingError("model: derivatives along the demonstration that are not finite")
-    spread = states.std(axis=0)
-    spread = np.maximum(spread, LEAST_SCALE * max(spread.max(), 1e-12))
+    spread = trajectory_spread(states)
     half_range = 0.5 * (np.array(spec.action.upper) - np.array(spec.action.lower))
     return tracking_gains(a, b, np.diag(spread**-2.0), np.diag(action_weight * half_range**-2.0))
-
-
-def tracking_gains(a: Array, b: Array, q: Array, r: Array) -> Array:
-    """K [T, m, n] of u = û + K (x - x̂) for x' = A_t x + B_t u: a [T, n, n], b [T, n, m], costs q [n, n], r [m, m] of
-    every step and of the last state. After the last step the last linearisation is taken to hold for T more, so that
-    the end of an episode is held as if it were not.
-    """
-    value = q
-    for _ in range(len(a)):
-        value, _ = _step_back(a[-1], b[-1], q, r, value)
-    gains = np.empty((len(a), b.shape[2], a.shape[1]))
-    for step in range(len(a) - 1, -1, -1):
-        value, gains[step] = _step_back(a[step], b[step], q, r, value)
-    return gains
-
-
-def _step_back(a: Array, b: Array, q: Array, r: Array, value: Array) -> tuple[Array, Array]:
-    gain = np.asarray(-np.linalg.solve(r + b.T @ value @ b, b.T @ value @ a), dtype=np.float64)
-    before = q + a.T @ value @ (a + b @ gain)
-    return 0.5 * (before + before.T), gain
