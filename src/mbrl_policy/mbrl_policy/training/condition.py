@@ -151,6 +151,12 @@ class Condition:
         self.best, self.best_return = law, -math.inf
         self.promised: tuple[float, float] | None = None  # gain of the last step, and the return before it
         self.fresh = True  # no rollout has been near the reference yet
+        self.visited = np.zeros((0, law.controller.horizon + 1, len(start)))  # by networks, angles as they came
+
+    def visit(self, rollout: Rollout, most: int) -> None:
+        """A network's rollout from here; the newest `most` are kept. One of another length is passed over."""
+        if len(rollout) == self.law.controller.horizon:
+            self.visited = np.concatenate([self.visited, rollout.states[None]])[-most:]
 
     def take(self, rollouts: Sequence[Rollout], spec: RobotSpec) -> Batch:
         """The rollouts of `law`; the reference becomes their mean. Raises ValueError on rollouts of other lengths."""
@@ -230,6 +236,7 @@ class Condition:
         return {
             "start": np.array(self.start),
             "numbers": numbers,
+            "visited": np.array(self.visited),
             **{f"law/{name}": value for name, value in self.law.arrays().items()},
             **{f"best/{name}": value for name, value in self.best.arrays().items()},
             **{f"coupling/{name}": value for name, value in self.coupling.state_arrays().items()},
@@ -247,7 +254,7 @@ class Condition:
         self.start, self.law, self.best, self.best_return = np.array(arrays["start"]), law, best, best_return
         self.epsilon, self.multiplier = epsilon, None if math.isnan(multiplier) else multiplier
         self.promised = None if math.isnan(before) else (before, after)
-        self.fresh = bool(fresh)
+        self.fresh, self.visited = bool(fresh), np.array(arrays["visited"])
 
 
 def first_controller(

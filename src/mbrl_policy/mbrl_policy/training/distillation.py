@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mbrl_core.policies import NetworkPolicy, Policy
@@ -38,6 +39,10 @@ class Lesson:
             np.broadcast_to(targets.precisions, (count, horizon, *shape)).reshape(-1, *shape),
             np.broadcast_to(targets.weights, (count, horizon)).reshape(-1),
         )  # fmt: skip
+
+    def only(self, chosen: NDArray[np.bool_]) -> "Lesson":
+        """The states that are `chosen` [B]."""
+        return Lesson(self.states[chosen], self.means[chosen], self.precisions[chosen], self.weights[chosen])
 
     @staticmethod
     def together(lessons: Sequence["Lesson"]) -> "Lesson":

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbrl_core.config import ConfigurationError
 from mbrl_core.messages import Plan, TimeStep
 from mbrl_core.policies import NetworkPolicy, Policy, TimeVaryingLinearPolicy, policy_arrays, policy_from_arrays
 from mbrl_core.specs import Array
 from mbrl_core.trial import Controller
-from mbrl_dynamics.local_linear import LocalDynamics
+from mbrl_dynamics.local_linear import Chart, LocalDynamics
 from mbrl_planner.controller import PredictiveController
 from mbrl_planner.objective import ModelObjective
 from mbrl_planner.registry import configure_planner, make_planner
@@ -38,6 +39,7 @@ from mbrl_policy.training.local_models import LocalModels
 from mbrl_policy.training.rollouts import Rollout, TrainingRobot, action_noise
 
 STEP_TOLERANCE = 0.2  # a step has 0.8 epsilon at least: fewer backward passes than for more
+FARTHEST = 1.0  # from a trajectory, in standard deviations along it, that the network is taught
 LEAST_START_VARIANCE = 1e-8  # of a state that all rollouts begin in, SI units squared
 
 
@@ -126,7 +128,9 @@ class GuidedPolicySearch(TrainingAlgorithm):
         loss = self._distil(lessons, check)
         for condition, batch in zip(self.conditions, batches, strict=True):
             states = batch.states[:, :-1]
-            means = answers(self.network, states)[0]
+            # They disagree by what the robot would do otherwise: beyond the limits all wishes are one.
+            wanted, answered = condition.law.controller.means(states), answers(self.network, states)[0]
+            means = wanted + self._limited(answered) - self._limited(wanted)
             condition.coupling.update(condition.law.controller, self._linearised(batch), states, means)
         mean_return = self._evaluate(check)
         information = {
@@ -239,16 +243,26 @@ class GuidedPolicySearch(TrainingAlgorithm):
             noise = Noise.of(self.random("imagined", condition.index), config.imagined, dynamics)
             mean = batch.states[:, 0].mean(axis=0)
             imagined = noise.simulated(self._task, dynamics, controller, mean).states[:, :-1]
-            states = np.concatenate([states, imagined])
-        return Lesson.of(states, condition.coupling.targets(controller, states))
+            states = np.concatenate([states, imagined, self._visited(condition)])
+        lesson = Lesson.of(states, condition.coupling.targets(controller, states))
+        return lesson.only(near(states, condition.law.reference[:-1]).ravel())
+
+    def _visited(self, condition: Condition) -> Array:
+        """Where networks have been from this start [R, H, n]."""
+        chart = Chart(condition.law.reference, self.robot.spec.state.angular)
+        return chart.unwrapped(condition.visited)[:, :-1]
 
     def _distil(self, lessons: list[Lesson], check: Callable[[], None]) -> float:
         config, lesson = self.config, Lesson.together(lessons)
-        lesson = Lesson(lesson.states, lesson.means, limited(lesson.precisions, config.most_precision), lesson.weights)
+        precisions = limited(lesson.precisions, config.most_precision)
+        lesson = Lesson(lesson.states, self._limited(lesson.means), precisions, lesson.weights)
         return distil(
             self.network, lesson, self.torch_seed("distil"), config.supervised_steps, config.batch_size,
             config.learning_rate, check,
         )  # fmt: skip
+
+    def _limited(self, actions: Array) -> Array:
+        return np.clip(actions, self._task.lower, self._task.upper)
 
     def _evaluate(self, check: Callable[[], None]) -> float:
         if (self.iteration + 1) % self.config.evaluate_every:
@@ -261,6 +275,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
             seed = self.rollout_seed(-1 - condition.index)
             rollout = self.robot.rollout(self.network, condition.start, self.horizon, seed, False, condition.index)
             self._count(rollout)
+            condition.visit(rollout, self.config.remembered)
             returns.append(rollout.total_return)
         mean = float(np.mean(returns))
         self._consider(self.network, mean)
@@ -286,6 +301,14 @@ class GuidedPolicySearch(TrainingAlgorithm):
             condition.load_arrays(under(f"condition{condition.index}/"))
         self.local.load_arrays(under("local/"))
         self.network = network
+
+
+def near(states: Array, reference: Array) -> NDArray[np.bool_]:
+    """[R, H] whether trajectories [R, H, n] have kept to where a linear law about `reference` [H, n] says something: as
+    long as no variable is further from it than its standard deviation along it. One that has left stays so.
+    """
+    apart = np.abs(states - reference) <= FARTHEST * trajectory_spread(reference)
+    return np.logical_and.accumulate(apart.all(axis=2), axis=1)
 
 
 def disturbed(controller: Controller, noise: Array, check: Callable[[], None]) -> Controller:

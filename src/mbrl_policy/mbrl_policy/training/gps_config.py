@@ -76,6 +76,9 @@ class GpsConfig(TrainerConfig):
         10, "states drawn from where each new controller is expected to go, for each step, to teach the network at",
         minimum=0, maximum=1000,
     )  # fmt: skip
+    remembered: int = parameter(
+        5, "newest rollouts of the network at each start, at whose states it is taught, too", minimum=1, maximum=1000
+    )
     supervised_steps: int = parameter(1500, "gradient steps of the network in an iteration", minimum=1)
     batch_size: int = parameter(256, "states in a gradient step", minimum=1)
     learning_rate: float = parameter(2e-3, "of Adam, at the start of each supervised step", minimum=1e-9)
