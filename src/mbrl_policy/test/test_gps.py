@@ -28,7 +28,7 @@ from mbrl_policy.training import (
     save_trainer,
 )
 from mbrl_policy.training.adam import Adam
-from mbrl_policy.training.condition import Law, Noise, StepTask, first_controller
+from mbrl_policy.training.condition import Law, Noise, StepTask, first_controller, near
 from mbrl_policy.training.distillation import Lesson, distil, limited
 from mbrl_policy.training.gps import GuidedPolicySearch
 from mbrl_policy.training.local_models import linearised_model
@@ -168,13 +168,30 @@ def test_model_predictive_control_teaches() -> None:
     assert np.isnan(progress.kl) and progress.information["controller_return"] > 50.0
     law = made.conditions[0].law
     assert np.abs(law.controller.gains).max() > 0.1
-    held = here.rollout(law.policy(here.spec), made.conditions[0].start)
-    assert held.total_return > 50.0
+    beside = made.conditions[0].start + [0.0, 0.05, 0.0, 0.0]
+    assert here.rollout(law.policy(here.spec), beside).total_return > 50.0
     silent = dataclasses.replace(law.controller, gains=0.0 * law.controller.gains,
                                  offsets=law.controller.means(law.reference[:-1]))  # fmt: skip
-    assert here.rollout(Law(silent, law.reference).policy(here.spec), made.conditions[0].start).total_return < 50.0
+    assert here.rollout(Law(silent, law.reference).policy(here.spec), beside).total_return < 50.0
     made.iterate()
     assert made.conditions[0].best_return > 50.0
+
+
+def test_a_rollout_that_lost_the_trajectory_is_left_out() -> None:
+    """Of the median and of what is learned along it; not of the returns, by which a controller is judged."""
+    made = trainer("cartpole", steps=20, conditions=1, rollouts=5)
+    one, spec = made.conditions[0], made.robot.spec
+    law = one.law.policy(spec)
+    rollouts = [made.robot.rollout(law, one.start, 20, seed, True) for seed in range(5)]
+    lost = rollouts[2].states + np.linspace(0.0, 5.0, 21)[:, None]
+    rollouts[2] = dataclasses.replace(rollouts[2], states=lost)
+    spread = np.ones(4)
+    batch = one.take(rollouts, spec, spread, 1, False)
+    assert len(batch.states) == len(batch.wanted) == len(batch.executed) == 4 and len(batch.returns) == 5
+    assert np.abs(one.law.reference - lost).max() > 4.0
+    assert len(one.take(rollouts, spec, spread, 5, False).states) == 5
+    kept = near(np.stack([rollout.states for rollout in rollouts]), one.law.reference, spread)
+    assert kept[2, 0] and not kept[2, -1] and np.all(kept[2, :-1] >= kept[2, 1:])
 
 
 def test_a_models_own_slopes_are_those_of_the_simulation() -> None:

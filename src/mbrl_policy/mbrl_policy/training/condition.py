@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mbrl_core.policies import TimeVaryingLinearPolicy
 from mbrl_core.specs import Array, RobotSpec
@@ -25,13 +26,17 @@ ARRAYS = ("gains", "offsets", "covariances", "reference")
 class Batch:
     """Rollouts of one start condition, angles counted as the condition's reference counts them.
 
-    states [R, H + 1, n], wanted and executed actions [R, H, m], returns [R].
+    states [R, H + 1, n], wanted and executed actions [R, H, m], of those that kept together; returns of all of them.
     """
 
     states: Array
     wanted: Array
     executed: Array
     returns: Array
+
+    def first(self) -> "Batch":
+        """The first rollout by itself."""
+        return Batch(self.states[:1], self.wanted[:1], self.executed[:1], self.returns[:1])
 
 
 @dataclass(frozen=True)
@@ -158,25 +163,38 @@ class Condition:
         if len(rollout) == self.law.controller.horizon:
             self.visited = np.concatenate([self.visited, rollout.states[None]])[-most:]
 
-    def take(self, rollouts: Sequence[Rollout], spec: RobotSpec) -> Batch:
-        """The rollouts of `law`; the reference becomes their mean. Raises ValueError on rollouts of other lengths."""
+    def take(self, rollouts: Sequence[Rollout], spec: RobotSpec, spread: Array, least: int, taught: bool) -> Batch:
+        """The rollouts of `law`, whose reference becomes their median; or of a teacher, the first of which becomes it.
+
+        One rollout that has lost the trajectory says nothing about its neighbourhood, and moves every mean: those that
+        were not `near` the reference all the way, by `spread` [n], are left out as long as `least` remain. Raises
+        ValueError on rollouts of other lengths.
+        """
         horizon = self.law.controller.horizon
         for rollout in rollouts:
             if len(rollout) != horizon:
                 raise ValueError(f"rollouts: got one of {len(rollout)} steps, expected all {horizon}: local models need"
                                  " whole episodes, and the task ended this one")  # fmt: skip
         raw, angular = np.stack([rollout.states for rollout in rollouts]), spec.state.angular
-        chart = Chart.around(raw, angular) if self.fresh else Chart(self.law.reference, angular)
+        if taught:
+            chart = Chart.around(raw[:1], angular)
+        else:
+            chart = Chart.around(raw, angular) if self.fresh else Chart(self.law.reference, angular)
         states, self.fresh = chart.unwrapped(raw), False
+        reference = states[0] if taught else np.median(states, axis=0)
+        together = near(states, reference, spread)[:, -1]
+        if together.sum() < max(least, 1):
+            together[:] = True
         batch = Batch(
-            states, np.stack([rollout.wanted for rollout in rollouts]),
-            np.stack([rollout.actions for rollout in rollouts]),
+            states[together],
+            np.stack([rollout.wanted for rollout in rollouts])[together],
+            np.stack([rollout.actions for rollout in rollouts])[together],
             np.array([rollout.total_return for rollout in rollouts]),
-        )  # fmt: skip
+        )
         mean = float(batch.returns.mean())
-        if mean > self.best_return:
+        if mean > self.best_return and not taught:
             self.best, self.best_return = self.law, mean
-        self.law = Law(self.law.controller, states.mean(axis=0))
+        self.law = Law(self.law.controller, reference)
         return batch
 
     def improve(
@@ -255,6 +273,13 @@ class Condition:
         self.epsilon, self.multiplier = epsilon, None if math.isnan(multiplier) else multiplier
         self.promised = None if math.isnan(before) else (before, after)
         self.fresh, self.visited = bool(fresh), np.array(arrays["visited"])
+
+
+def near(states: Array, reference: Array, spread: Array) -> NDArray[np.bool_]:
+    """[R, H] whether trajectories [R, H, n] have kept to where a linear law about `reference` [H, n] says something: as
+    long as no variable is further from it than `spread` [n], what is usual on this robot. One that has left stays so.
+    """
+    return np.logical_and.accumulate((np.abs(states - reference) <= spread).all(axis=2), axis=1)
 
 
 def first_controller(

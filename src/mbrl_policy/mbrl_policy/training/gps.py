@@ -7,17 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mbrl_core.config import ConfigurationError
-from mbrl_core.messages import Plan, TimeStep
 from mbrl_core.policies import NetworkPolicy, Policy, TimeVaryingLinearPolicy, policy_arrays, policy_from_arrays
 from mbrl_core.specs import Array
 from mbrl_core.trial import Controller
 from mbrl_dynamics.local_linear import Chart, LocalDynamics
-from mbrl_planner.controller import PredictiveController
-from mbrl_planner.objective import ModelObjective
-from mbrl_planner.registry import configure_planner, make_planner
 from mbrl_policy.couplings import make_coupling
 from mbrl_policy.kl_step import KlStepConfig, KlStepError
 from mbrl_policy.linear_gaussian import LinearGaussianController
@@ -31,15 +26,15 @@ from mbrl_policy.training.algorithm import (
     TrainingError,
     TrainingInterrupted,
 )
-from mbrl_policy.training.condition import Batch, Condition, Law, Noise, StepSizes, StepTask, first_controller
+from mbrl_policy.training.condition import Batch, Condition, Law, Noise, StepSizes, StepTask, first_controller, near
 from mbrl_policy.training.distillation import Lesson, answers, distil, limited
-from mbrl_policy.training.gps_config import GpsConfig, check_config
 from mbrl_policy.training.feedback import tracking_gains, trajectory_spread
+from mbrl_policy.training.gps_config import GpsConfig, check_config
 from mbrl_policy.training.local_models import LocalModels
+from mbrl_policy.training.predictive_teacher import disturbed, predictive_control
 from mbrl_policy.training.rollouts import Rollout, TrainingRobot, action_noise
 
 STEP_TOLERANCE = 0.2  # a step has 0.8 epsilon at least: fewer backward passes than for more
-FARTHEST = 1.0  # from a trajectory, in standard deviations along it, that the network is taught
 LEAST_START_VARIANCE = 1e-8  # of a state that all rollouts begin in, SI units squared
 
 
@@ -144,12 +139,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
     def teacher(self, seed: int) -> Controller:
         """Model predictive control by the `planner` settings through the `model`. Raises ConfigurationError."""
         assert self.planner is not None and self.model is not None
-        _, config = configure_planner(self.planner)
-        objective = ModelObjective(
-            self.model, self.robot.task, config.particles, config.propagation, config, config.precision, config.device
-        )
-        controller = PredictiveController(make_planner(self.planner, self.robot.spec, objective, seed))
-        return lambda time_step: controller.answer(time_step).plan
+        return predictive_control(self.planner, self.model, self.robot, self.config.teacher_reserve, seed)
 
     @property
     def _taught(self) -> bool:
@@ -166,30 +156,31 @@ class GuidedPolicySearch(TrainingAlgorithm):
             number = condition.index * self.config.rollouts + index
             start, seed = self._start(condition, number), self.rollout_seed(number)
             if taught:
-                noises.append(self._teacher_std * action_noise(seed, self.horizon, spec.action.size))
+                # The first is what the controller is to follow, the others show what lies beside it.
+                start = start if index else condition.start
+                std = self._teacher_std if index else 0.0
+                noises.append(std * action_noise(seed, self.horizon, spec.action.size))
                 controller = disturbed(self.teacher(self.torch_seed("teacher", condition.index)), noises[-1], check)
                 rollout = self.robot.rollout_controller(controller, start, self.horizon, seed, condition.index)
             else:
                 rollout = self.robot.rollout(policy, start, self.horizon, seed, True, condition.index)
             self._count(rollout)
             rollouts.append(rollout)
-        condition.fresh |= taught
         try:
-            batch = condition.take(rollouts, spec)
+            batch = condition.take(rollouts, spec, self.local.spread(), self.local.least_rollouts, taught)
         except ValueError as error:
             raise TrainingError(f"start condition {condition.index}: {error}") from None
-        return replace(batch, wanted=batch.wanted - np.stack(noises)) if taught else batch
+        return replace(batch, wanted=batch.wanted - np.stack(noises)[: len(batch.wanted)]) if taught else batch
 
     def _follow(self, condition: Condition, batch: Batch) -> None:
-        """The controller becomes feedback along the teacher's mean trajectory, with the noise that the teacher had."""
-        dynamics, states = self.local.about(batch, condition.law.reference), condition.law.reference
+        """The controller becomes feedback along the teacher's first trajectory, with the noise that the others had."""
+        states = condition.law.reference
+        along = batch if self.local.model is None else batch.first()
+        dynamics = self.local.about(along, states)
         covariances = np.tile(np.diag(np.square(self._teacher_std)), (self.horizon, 1, 1))
-        spread, config = trajectory_spread(states), self.config
-        gains = tracking_gains(
-            dynamics.matrix, dynamics.control, np.diag(spread**-2.0), np.diag(config.teacher_weight * self._half_range**-2.0)
-        )
-        mean = batch.wanted.mean(axis=0)
-        condition.law = Law(LinearGaussianController.around(states, mean, gains, covariances), states)
+        prices = trajectory_spread(states) ** -2.0, self.config.teacher_weight * self._half_range**-2.0
+        gains = tracking_gains(dynamics.matrix, dynamics.control, *(np.diag(price) for price in prices))
+        condition.law = Law(LinearGaussianController.around(states, batch.wanted[0], gains, covariances), states)
         # What the planner returned says nothing of it.
         condition.best, condition.best_return = condition.law, -math.inf
 
@@ -245,7 +236,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
             imagined = noise.simulated(self._task, dynamics, controller, mean).states[:, :-1]
             states = np.concatenate([states, imagined, self._visited(condition)])
         lesson = Lesson.of(states, condition.coupling.targets(controller, states))
-        return lesson.only(near(states, condition.law.reference[:-1]).ravel())
+        return lesson.only(near(states, condition.law.reference[:-1], self.local.spread()).ravel())
 
     def _visited(self, condition: Condition) -> Array:
         """Where networks have been from this start [R, H, n]."""
@@ -301,25 +292,3 @@ class GuidedPolicySearch(TrainingAlgorithm):
             condition.load_arrays(under(f"condition{condition.index}/"))
         self.local.load_arrays(under("local/"))
         self.network = network
-
-
-def near(states: Array, reference: Array) -> NDArray[np.bool_]:
-    """[R, H] whether trajectories [R, H, n] have kept to where a linear law about `reference` [H, n] says something: as
-    long as no variable is further from it than its standard deviation along it. One that has left stays so.
-    """
-    apart = np.abs(states - reference) <= FARTHEST * trajectory_spread(reference)
-    return np.logical_and.accumulate(apart.all(axis=2), axis=1)
-
-
-def disturbed(controller: Controller, noise: Array, check: Callable[[], None]) -> Controller:
-    """Row 0 of the controller's plans plus noise [T, m] of the step; `check` may raise before each.
-
-    It is told that all rollouts are the same episode: a planner that draws the same in all of them leaves nothing but
-    the noise for them to differ by, and a mean of trajectories is one only where they are near each other.
-    """
-
-    def answer(time_step: TimeStep) -> Plan:
-        check()
-        return Plan(controller(replace(time_step, episode=1)).actions[:1] + noise[time_step.step])
-
-    return answer

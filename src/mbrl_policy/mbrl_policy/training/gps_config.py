@@ -61,6 +61,9 @@ class GpsConfig(TrainerConfig):
         minimum=0,
     )
     teacher_std: float = parameter(0.05, "noise added to the planner's actions, of half the action range", minimum=1e-3)
+    teacher_reserve: float = parameter(
+        0.15, "share of the action range that the planner leaves to the feedback", minimum=0.0, maximum=0.9
+    )
     teacher_weight: float = parameter(
         0.3,
         "of the first feedback along the teacher's trajectory: what leaving its action by half a range costs, against"
@@ -88,9 +91,7 @@ class GpsConfig(TrainerConfig):
     evaluate_every: int = parameter(
         1, "iterations from one rollout of the network at every start to the next; the best one is kept", minimum=1
     )
-    memory: int = parameter(
-        100, "newest rollouts that mixture or model are fitted to", minimum=1, maximum=100_000
-    )
+    memory: int = parameter(100, "newest rollouts that mixture or model are fitted to", minimum=1, maximum=100_000)
 
     def coupling_settings(self) -> dict[str, Any]:
         """The `coupling` group."""

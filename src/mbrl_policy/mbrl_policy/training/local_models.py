@@ -28,9 +28,9 @@ MOST_POINTS = 3000  # that a mixture is fitted to: a second's work
 class LocalModels:
     """Local dynamics about each start condition's rollouts, with what all rollouts together say.
 
-    `kind` is one of DYNAMICS. For `ensemble` and `model` a model of the whole robot goes on learning from every rollout:
-    a copy of the one given, or an ensemble with its default parameters. One that does not learn, such as the known
-    dynamics, is used as it is. A mixture is fitted to the newest `memory` rollouts, and so is the model.
+    `kind` is one of DYNAMICS. For `ensemble` and `model` a model of the whole robot goes on learning from every
+    rollout: a copy of the one given, or an ensemble with its default parameters. One that does not learn, such as the
+    known dynamics, is used as it is. A mixture is fitted to the newest `memory` rollouts, and so is the model.
     """
 
     def __init__(self, kind: str, spec: RobotSpec, model: DynamicsModel | None, memory: int, seed: int) -> None:
@@ -41,10 +41,19 @@ class LocalModels:
         self._memory: list[Transitions] = []
         self._prior: TransitionPrior | None = None
 
+    @property
+    def least_rollouts(self) -> int:
+        """Of a condition, in an iteration."""
+        return self.spec.state.size + self.spec.action.size + 1 if self.kind == "regression" else 1
+
     def remember(self, rollout: Rollout) -> None:
         """Takes a new rollout."""
         self._memory.append(transitions_of([rollout]))
         del self._memory[: -self._most]
+
+    def spread(self) -> Array:
+        """Standard deviations [n] of the states of all rollouts that are remembered."""
+        return np.asarray(np.concatenate([part.state for part in self._memory]).std(axis=0))
 
     def learn(self, rollouts: int, seed: int, keep_going: KeepGoing) -> None:
         """Before an iteration's `about`: model or mixture, from all rollouts that are remembered. Conditions have

@@ -28,6 +28,7 @@ from mbrl_policy.training.algorithm import (
     TrainingInterrupted,
 )
 from mbrl_policy.training.feedback import tracking_gains, trajectory_spread
+from mbrl_policy.training.predictive_teacher import narrowed
 from mbrl_policy.training.rollouts import Rollout, TrainingRobot
 
 COLUMNS = ("states", "wanted", "actions", "rewards")  # of a rollout, in order
@@ -117,12 +118,11 @@ class Tracking(TrainingAlgorithm):
         """What iLQR makes of a trajectory within limits less `reserve`, as the model has it, and its return there."""
         assert self.model is not None
         spec, config = self.robot.spec, IlqrConfig(horizon=len(actions), iterations=self.config.improvements)
-        lower, upper = (np.array(limits) for limits in (spec.action.lower, spec.action.upper))
-        kept = 0.5 * reserve * (upper - lower)
-        narrow = dataclasses.replace(spec.action, lower=tuple(lower + kept), upper=tuple(upper - kept))
         objective = ModelObjective(self.model, self.robot.task, config.particles, config.propagation, config)
         gains = feedback_along(states, actions, self.model, spec, self.config.action_weight)
-        planner = _Improvement(config, dataclasses.replace(spec, action=narrow), objective, self.seed)
+        planner = _Improvement(
+            config, dataclasses.replace(spec, action=narrowed(spec.action, reserve)), objective, self.seed
+        )
         planner.given = (states, actions, gains)
         try:
             plan = planner.plan(states[0], None, (self.iteration, 0))

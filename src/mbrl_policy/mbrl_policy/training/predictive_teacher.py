@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model predictive control as a teacher, in process."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mbrl_core.messages import Plan, TimeStep
+from mbrl_core.specs import ActionSpec, Array
+from mbrl_core.trial import Controller
+from mbrl_dynamics.model import DynamicsModel
+from mbrl_planner.controller import PredictiveController
+from mbrl_planner.objective import ModelObjective
+from mbrl_planner.registry import configure_planner, make_planner
+from mbrl_policy.training.rollouts import TrainingRobot
+
+
+def predictive_control(
+    planner: Mapping[str, Any], model: DynamicsModel, robot: TrainingRobot, reserve: float, seed: int
+) -> Controller:
+    """A planner of these settings that plans through `model` at every step, within limits less `reserve` of the range.
+
+    Raises ConfigurationError on settings that are none.
+    """
+    _, config = configure_planner(planner)
+    objective = ModelObjective(
+        model, robot.task, config.particles, config.propagation, config, config.precision, config.device
+    )
+    spec = replace(robot.spec, action=narrowed(robot.spec.action, reserve))
+    controller = PredictiveController(make_planner(planner, spec, objective, seed))
+    return lambda time_step: controller.answer(time_step).plan
+
+
+def narrowed(action: ActionSpec, reserve: float) -> ActionSpec:
+    """Limits that leave the share `reserve` of the range free, half of it at either end."""
+    lower, upper = np.array(action.lower), np.array(action.upper)
+    kept = 0.5 * reserve * (upper - lower)
+    return replace(action, lower=tuple(lower + kept), upper=tuple(upper - kept))
+
+
+def disturbed(controller: Controller, noise: Array, check: Callable[[], None]) -> Controller:
+    """Row 0 of the controller's plans plus noise [T, m] of the step; `check` may raise before each.
+
+    It is told that all rollouts are the same episode: a planner that draws the same in all of them leaves nothing but
+    noise and start for them to differ by, and local models need rollouts that are near each other.
+    """
+
+    def answer(time_step: TimeStep) -> Plan:
+        check()
+        return Plan(controller(replace(time_step, episode=1)).actions[:1] + noise[time_step.step])
+
+    return answer
