@@ -67,7 +67,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     },
     "cartpole": {
         "iterations": 6, "conditions": 8, "rollouts": 3, "teacher_iterations": 1, "dynamics": "model", "epsilon": 0.2,
-        "most_epsilon": 2.0, "memory": 400, "start_std": [0.05] * 4, "imagined": 20, "supervised_steps": 6000,
+        "most_epsilon": 2.0, "memory": 400, "start_std": [0.1] * 4, "imagined": 20, "supervised_steps": 6000,
     },
 }  # fmt: skip
 # Swinging up and holding in one function of the state takes more than the reacher's.

@@ -168,7 +168,7 @@ def test_model_predictive_control_teaches() -> None:
     assert np.isnan(progress.kl) and progress.information["controller_return"] > 50.0
     law = made.conditions[0].law
     assert np.abs(law.controller.gains).max() > 0.1
-    beside = made.conditions[0].start + [0.0, 0.05, 0.0, 0.0]
+    beside = made.conditions[0].start + np.array([0.0, 0.05, 0.0, 0.0])
     assert here.rollout(law.policy(here.spec), beside).total_return > 50.0
     silent = dataclasses.replace(law.controller, gains=0.0 * law.controller.gains,
                                  offsets=law.controller.means(law.reference[:-1]))  # fmt: skip

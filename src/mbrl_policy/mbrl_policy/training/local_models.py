@@ -110,8 +110,8 @@ class LocalModels:
         self._memory = []
         for begin, end in zip(ends - lengths, ends, strict=True):
             steps = np.arange(end - begin)
-            parts = (arrays[f"memory/{name}"][begin:end] for name in COLUMNS)
-            self._memory.append(Transitions(*parts, np.zeros_like(steps), steps))
+            state, action, next_state = (arrays[f"memory/{name}"][begin:end] for name in COLUMNS)
+            self._memory.append(Transitions(state, action, next_state, np.zeros_like(steps), steps))
 
 
 def linearised_model(model: DynamicsModel, states: Array, actions: Array, chart: Chart) -> LocalDynamics:
