@@ -96,6 +96,66 @@ def test_a_policy_takes_over_from_a_planner_and_is_replaced_without_a_lost_step(
     assert np.isfinite([message.state for message in served]).all()
 
 
+def pumping(robot: Robot) -> Policy:
+    """Pushes the way the pendulum moves, so that it leaves the states that the policy was normalised by: slow ones."""
+    random = np.random.default_rng(0)
+    policy = make_policy("linear", {}, robot.spec, 0)
+    policy.normalise(torch.from_numpy(random.normal(0.0, (0.5, 1.0), (2000, 2))).float())
+    slow, fast = (torch.tensor([[0.0, speed]]) for speed in (0.0, 1.0))
+    with torch.no_grad():
+        policy.layer.bias.fill_(0.0)
+        policy.layer.weight.fill_(0.0)
+        moved = policy.observe(fast) - policy.observe(slow)
+        policy.layer.weight[0] = 3.0 * moved[0] / moved.square().sum()
+    return policy
+
+
+def test_the_planner_takes_over_where_the_policy_leaves_the_states_it_knows(
+    graph: Graph,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """The policy is selected all the time; it falls silent, and the next of the chain serves without a lost step."""
+    robot_file = slow_robot(tmp_path)
+    robot = load_robot(robot_file)
+    graph.start("mujoco", "mbrl_robot", "mujoco_node", "-p", f"robot_file:={robot_file}")
+    patient = ("-p", "joint_states_timeout:=2.0")
+    graph.start("robot", "mbrl_robot", "robot_node", "-p", f"robot_file:={robot_file}", *patient)
+    planner(graph, "planner", "icem", "always_on:=true")
+    file = tmp_path / "policy.safetensors"
+    save_policy(file, pumping(robot))
+    agreement = {"planner": "planner", "window": 2, "take_over": 1.0, "hand_back": 1.0, "largest_distance": 3.0}
+    words = [word for name, value in agreement.items() for word in ("-p", f"agreement.{name}:={value}")]
+    graph.start("policy", "mbrl_policy", "policy_node", "-p", f"policy_file:={file}", *words)
+    tasks = graph.node.create_publisher(Task, "task", qos.LATCHED)
+    models = graph.node.create_publisher(Model, "model", qos.LATCHED)
+    tasks.publish(task_to_message(make_task("pendulum_upright"), robot.spec.interface_hash, Time()))
+    models.publish(model_message(robot, strength=0.0))  # a planner that sees no use in pushing
+    starts = ActionClient(graph.node, StartEpisode, "start_episode")
+    select = graph.node.create_client(SelectController, "select_controller")
+    graph.wait(starts.server_is_ready, "robot_node")
+    goal = StartEpisode.Goal(max_steps=10_000, controller="planner", required_controllers=["planner", "policy"])
+    sent = starts.send_goal_async(goal)
+    graph.wait(sent.done, "an answer of robot_node")
+    # At once, before anybody has made the pendulum fast.
+    graph.wait(lambda: any(message.controller == "planner" for message in graph.time_steps), "the planner")
+    chosen = select.call_async(SelectController.Request(controller="policy"))
+
+    def handed_over() -> list[int]:
+        """Steps at which the planner began to serve after the policy had."""
+        pairs = pairwise(graph.time_steps)
+        return [after.step for before, after in pairs if (before.controller, after.controller) == ("policy", "planner")]
+
+    graph.wait(chosen.done, "an answer to select_controller")
+    graph.wait(lambda: [step for step in handed_over() if graph.time_steps[-1].step >= step + 2], "the planner again")
+    first = next(message.step for message in graph.time_steps if message.controller == "planner")
+    served = [message for message in graph.time_steps if message.step >= first]
+    assert all(after.step == before.step + 1 for before, after in pairwise(served))
+    assert {message.controller for message in served} == {"planner", "policy"}
+    # The policy's last plan served while the state left what it knows.
+    (left,) = (message for message in served if message.step == handed_over()[0] - 1)
+    assert abs(left.state[1]) > 2.5
+
+
 def test_the_policy_launch_file_names_the_node_after_its_controller() -> None:
     from mbrl_bringup.launch_runner.expand import expand
 

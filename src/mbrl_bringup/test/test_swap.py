@@ -50,11 +50,11 @@ def slow_robot(folder: Path) -> Path:
     return path
 
 
-def model_message(robot: Robot) -> Model:
-    """A small ensemble of a pendulum that only turns; five members, as the presets expect."""
+def model_message(robot: Robot, strength: float = 3.0) -> Model:
+    """A small ensemble of a pendulum that only turns, as its motor's `strength` says; as many members as in presets."""
     random = np.random.default_rng(0)
     state, action = random.normal(size=(200, 2)), random.uniform(-1.0, 1.0, (200, 1))
-    following = state + robot.spec.period * np.stack([state[:, 1], 3.0 * action[:, 0]], axis=1)
+    following = state + robot.spec.period * np.stack([state[:, 1], strength * action[:, 0]], axis=1)
     model = make_model("ensemble", {"hidden_size": 16, "first_steps": 30}, robot.spec, 0)
     model.fit(Transitions(state, action, following, np.zeros(200, dtype=int), np.arange(200)), 0)
     weights = encode_arrays(model.state_arrays())
