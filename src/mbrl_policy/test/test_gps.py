@@ -11,6 +11,8 @@ import torch
 
 from mbrl_core.checkpoint import load_checkpoint
 from mbrl_core.config import ConfigurationError, load_preset
+from mbrl_core.dataset import Transitions
+from mbrl_core.messages import Plan, StepType, TimeStep
 from mbrl_core.policies import make_policy, policy_arrays
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import load_robot
@@ -19,6 +21,7 @@ from mbrl_dynamics.local_linear import Chart
 from mbrl_dynamics.model import DynamicsModel
 from mbrl_dynamics.registry import make_model
 from mbrl_policy.kl_step import KlStep, KlStepConfig
+from mbrl_policy.live_rollout import controller_answers
 from mbrl_policy.training import (
     RolloutError,
     SimulatedRobot,
@@ -32,6 +35,7 @@ from mbrl_policy.training.condition import Law, Noise, StepTask, first_controlle
 from mbrl_policy.training.distillation import Lesson, distil, limited
 from mbrl_policy.training.gps import GuidedPolicySearch
 from mbrl_policy.training.local_models import linearised_model
+from mbrl_policy.training.predictive_teacher import with_noise
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 SMALL = {
@@ -93,9 +97,13 @@ def test_other_couplings_train_too(coupling: str) -> None:
     assert made.best_return > first.information["controller_return"] + 1.0
 
 
-def test_a_trainer_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    """The same bytes, of the network and of every controller."""
-    settings = {"rollouts": 2, "steps": 12}
+@pytest.mark.parametrize("kind", ["mixture", "model", "taught"])
+def test_a_trainer_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, kind: str) -> None:
+    """The same bytes, of the network, of every controller and of the model; stopped in rollouts and fits."""
+    settings: dict[str, Any] = {"rollouts": 2, "steps": 12, "dynamics": "mixture" if kind == "mixture" else "model"}
+    if kind == "taught":
+        planner = {"kind": "ilqr", "horizon": 5, "iterations": 1, "restarts": 0, "particles": 1, "propagation": "mean"}
+        settings |= {"teacher_iterations": 2, "planner": planner, "model": truth(robot())}
     whole, first, second = (trainer(**settings) for _ in range(3))
     for _ in range(3):
         whole.iterate()
@@ -103,9 +111,22 @@ def test_a_trainer_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path
     first.iterate()
     save_trainer(tmp_path / "trainer.safetensors", first)
     second.restore(*load_checkpoint(tmp_path / "trainer.safetensors"))
-    calls = iter([True] * 5 + [False] * 100)
-    with pytest.raises(TrainingInterrupted):
-        second.iterate(lambda: next(calls))
+    asked = 0
+
+    def counted() -> bool:
+        nonlocal asked
+        asked += 1
+        return True
+
+    untouched, _ = second.state()
+    second.iterate(counted)
+    second.restore(*load_checkpoint(tmp_path / "trainer.safetensors"))
+    for stop in (5, asked // 2, asked - 1):
+        calls = iter([True] * stop + [False] * 100)
+        with pytest.raises(TrainingInterrupted):
+            second.iterate(lambda calls=calls: next(calls))  # type: ignore[misc]
+        for name, value in untouched.items():
+            np.testing.assert_array_equal(value, second.state()[0][name], err_msg=name)
     second.iterate()
     for ours, theirs in zip(whole.state(), second.state(), strict=True):
         assert ours.keys() == theirs.keys()
@@ -150,9 +171,15 @@ def test_a_model_learns_along_where_none_is_given() -> None:
         return float(np.abs(told - true).mean())
 
     assert error() < 0.5 * float(np.abs(true - states).mean())
+    earlier = made.local.spread()
     again = trainer("pendulum", dynamics="model", steps=25, initial_std=0.3)
     again.restore(*made.state())
     assert all(np.array_equal(value, again.state()[0][name]) for name, value in made.state()[0].items())
+    data = Transitions(3.0 * states, actions, true, np.zeros(50, dtype=int), np.arange(50))
+    informed = make_trainer("gps", {**SMALL, "dynamics": "model"}, made.robot, 3, dataset=data)
+    assert isinstance(informed, GuidedPolicySearch)
+    np.testing.assert_allclose(informed.local.spread(), data.state.std(axis=0))
+    assert not np.allclose(informed.local.spread(), earlier)
 
 
 def test_model_predictive_control_teaches() -> None:
@@ -190,8 +217,19 @@ def test_a_rollout_that_lost_the_trajectory_is_left_out() -> None:
     assert len(batch.states) == len(batch.wanted) == len(batch.executed) == 4 and len(batch.returns) == 5
     assert np.abs(one.law.reference - lost).max() > 4.0
     assert len(one.take(rollouts, spec, spread, 5, False).states) == 5
+    assert len(one.take(rollouts, spec, 1e-9 * spread, 1, False).states) == 5
     kept = near(np.stack([rollout.states for rollout in rollouts]), one.law.reference, spread)
     assert kept[2, 0] and not kept[2, -1] and np.all(kept[2, :-1] >= kept[2, 1:])
+
+
+def test_a_teacher_may_be_asked_beyond_the_episode() -> None:
+    """In real time, where answers are for steps to come."""
+    made = controller_answers(
+        with_noise(lambda step: Plan(np.zeros((1, 1))), np.full((5, 1), 0.5), lambda: None), robot("pendulum").spec
+    )
+    last = TimeStep(1, 4, StepType.MID, np.zeros(2), np.zeros(1))
+    answers = made(last, 0, 3)
+    assert answers is not None and answers.plan.actions[:, 0].tolist() == [0.5, 0.0, 0.0]
 
 
 def test_a_models_own_slopes_are_those_of_the_simulation() -> None:

@@ -20,6 +20,7 @@ from mbrl_bringup.nodes.live_handover import LiveHandover
 from mbrl_bringup.nodes.settings_record import SettingsRecord
 from mbrl_bringup.nodes.training_client import TrainingClient
 from mbrl_bringup.results import machine
+from mbrl_core.config import ConfigurationError
 from mbrl_core.messages import EndReason, StepType
 from mbrl_core.robot_file import load_robot
 from mbrl_msgs.action import StartEpisode, Train
@@ -60,6 +61,11 @@ class ExperimentNode(Node):
         self._listeners = set(self._config.wait_for) | ({"recorder"} if self._config.record else set())
         self._listeners |= {"trainer"} if self._config.trainer else set()
         self._steps_per_trial = self._config.episode_steps or self._robot.episode_steps
+        if self._config.handover_step >= self._steps_per_trial:
+            raise ConfigurationError(
+                f"parameter 'handover_step': got {self._config.handover_step}, expected less than the"
+                f" {self._steps_per_trial} steps of a trial"
+            )
         self._directory = self._make_directory()
         # Who ends a run by a signal wants it to end: only a failure is one.
         self.exit_status = 0
@@ -132,7 +138,7 @@ class ExperimentNode(Node):
     def _look_for_nodes(self) -> None:
         infos = self.get_subscriptions_info_by_topic("time_step")
         present = {info.node_name for info in infos if info.node_namespace == self.get_namespace()}
-        controllers = {trial.controller for trial in self._trials}
+        controllers = {name for trial in self._trials for name in (trial.first_controller, trial.controller)}
         missing = sorted((controllers | self._listeners) - present)
         if not missing and self._start_episode.server_is_ready():
             self._found_ns = self._found_ns or now_ns()
@@ -185,7 +191,7 @@ class ExperimentNode(Node):
                 self._task = with_version(task, self._task.version + 1)
                 self._publish_task()
         self._log = TrialLog(trial, self._spec, self._task)
-        self._handover.begin()
+        self._handover.begin(trial)
         self._enter("resetting", f"trial {trial.index} with {trial.controller!r}")
         goal = StartEpisode.Goal(
             max_steps=self._steps_per_trial,
@@ -225,6 +231,7 @@ class ExperimentNode(Node):
         log = self._log
         assert log is not None
         self._log = None
+        self._handover.finish()
         waited = {"waited_for_fit": self._waited_for_fit, "training_seconds": self._training_seconds}
         self._rows.append({**log.metrics(self._learner), **waited})
         self._arrays.append(log.arrays())
@@ -313,8 +320,9 @@ class ExperimentNode(Node):
         log.task = self._task
         log.add(time_step, message.sample_time_ns)
         self._entered_ns = now_ns()
-        self._handover.follow(log.trial, time_step.step)
-        if log.ended:
+        if not log.ended:
+            self._handover.follow(time_step.step)
+        else:
             self._finish_trial()
 
     def _on_plan(self, message: PlanMessage) -> None:
@@ -327,13 +335,17 @@ class ExperimentNode(Node):
     def _on_controller_state(self, message: ControllerState) -> None:
         """Whom somebody selects in the middle of a learned trial has the rest of it and the trials to come."""
         log, chosen = self._log, message.selected
+        self._handover.note_selection(chosen)
         if log is None or self._phase != "running" or not log.trial.learned:
             return
-        if chosen not in (log.trial.controller, log.trial.begins_with, self._config.exploration_controller, SAFE):
+        own = chosen == log.trial.controller or self._handover.awaited_from(chosen)
+        if not own and chosen not in (self._config.exploration_controller, SAFE):
             self.get_logger().info(f"{chosen!r} has been selected: it has the learned trials from now on")
             for position in range(self._position, len(self._trials)):
                 if self._trials[position].learned:
-                    self._trials[position] = dataclasses.replace(self._trials[position], controller=chosen)
+                    self._trials[position] = dataclasses.replace(
+                        self._trials[position], controller=chosen, begins_with="", handover_step=0
+                    )
             log.trial = self._trial
 
     def _on_learner_status(self, message: LearnerStatus) -> None:
@@ -409,6 +421,7 @@ class ExperimentNode(Node):
                 "random_trials": self._config.random_trials,
                 "evaluation_trials": self._config.evaluation_trials,
                 "policy_trials": self._config.policy_trials,
+                "handover_step": self._config.handover_step,
                 "trainer": self._config.trainer,
                 "steps_per_trial": self._steps_per_trial,
                 "period": self._spec.period,

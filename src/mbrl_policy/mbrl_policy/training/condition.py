@@ -26,7 +26,7 @@ ARRAYS = ("gains", "offsets", "covariances", "reference")
 class Batch:
     """Rollouts of one start condition, angles counted as the condition's reference counts them.
 
-    states [R, H + 1, n], wanted and executed actions [R, H, m], of those that kept together; returns of all of them.
+    states [R, H + 1, n], wanted and executed actions [R, H, m] of those that kept together; returns [number of all].
     """
 
     states: Array
@@ -35,7 +35,7 @@ class Batch:
     returns: Array
 
     def first(self) -> "Batch":
-        """The first rollout by itself."""
+        """A teacher's first rollout by itself."""
         return Batch(self.states[:1], self.wanted[:1], self.executed[:1], self.returns[:1])
 
 
@@ -160,15 +160,16 @@ class Condition:
 
     def visit(self, rollout: Rollout, most: int) -> None:
         """A network's rollout from here; the newest `most` are kept. One of another length is passed over."""
-        if len(rollout) == self.law.controller.horizon:
+        if most and len(rollout) == self.law.controller.horizon:
             self.visited = np.concatenate([self.visited, rollout.states[None]])[-most:]
 
     def take(self, rollouts: Sequence[Rollout], spec: RobotSpec, spread: Array, least: int, taught: bool) -> Batch:
-        """The rollouts of `law`, whose reference becomes their median; or of a teacher, the first of which becomes it.
+        """The rollouts of `law`, whose reference becomes their median; where `taught`, those of a teacher, the first
+        of which becomes the reference.
 
-        One rollout that has lost the trajectory says nothing about its neighbourhood, and moves every mean: those that
-        were not `near` the reference all the way, by `spread` [n], are left out as long as `least` remain. Raises
-        ValueError on rollouts of other lengths.
+        A rollout that has lost the trajectory says nothing about its neighbourhood, and moves every mean: those that
+        were not `near` the reference all the way, by `spread` [n], are left out as long as `least` and half of them
+        remain. Raises ValueError on rollouts of other lengths.
         """
         horizon = self.law.controller.horizon
         for rollout in rollouts:
@@ -183,7 +184,7 @@ class Condition:
         states, self.fresh = chart.unwrapped(raw), False
         reference = states[0] if taught else np.median(states, axis=0)
         together = near(states, reference, spread)[:, -1]
-        if together.sum() < max(least, 1):
+        if together.sum() < max(least, 0.5 * len(states)):
             together[:] = True
         batch = Batch(
             states[together],
@@ -276,7 +277,7 @@ class Condition:
 
 
 def near(states: Array, reference: Array, spread: Array) -> NDArray[np.bool_]:
-    """[R, H] whether trajectories [R, H, n] have kept to where a linear law about `reference` [H, n] says something: as
+    """[R, T] whether trajectories [R, T, n] have kept to where a linear law about `reference` [T, n] says something: as
     long as no variable is further from it than `spread` [n], what is usual on this robot. One that has left stays so.
     """
     return np.logical_and.accumulate((np.abs(states - reference) <= spread).all(axis=2), axis=1)

@@ -8,16 +8,18 @@ from mbrl_core.specs import Array
 LEAST_SCALE = 1e-3  # of a state variable, as a share of the largest: one that hardly moves is not held at any price
 
 
-def trajectory_spread(states: Array) -> Array:
-    """Standard deviations [n] of the variables along a trajectory [T + 1, n]: what leaving it is measured by."""
+def states_spread(states: Array) -> Array:
+    """Standard deviations [n] of states [N, n], of a trajectory or of many: what leaving one is measured by."""
     spread = states.std(axis=0)
     return np.asarray(np.maximum(spread, LEAST_SCALE * max(spread.max(), 1e-12)))
 
 
 def tracking_gains(a: Array, b: Array, q: Array, r: Array) -> Array:
     """K [T, m, n] of u = û + K (x - x̂) for x' = A_t x + B_t u: a [T, n, n], b [T, n, m], costs q [n, n], r [m, m] of
-    every step and of the last state. After the last step the last linearisation is taken to hold for T more, so that
-    the end of an episode is held as if it were not.
+    every step and of the last state (Anderson and Moore 1990, "Optimal control: linear quadratic methods", chapter 2).
+
+    After the last step the last linearisation is taken to hold for T more, so that the end of an episode is held as if
+    it were not. Raises LinAlgError where a step's R + B'VB is singular.
     """
     value = q
     for _ in range(len(a)):

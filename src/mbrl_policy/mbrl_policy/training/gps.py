@@ -2,7 +2,8 @@
 """Guided policy search: controllers that are easy to find teach a network that is fast to run."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -28,10 +29,10 @@ from mbrl_policy.training.algorithm import (
 )
 from mbrl_policy.training.condition import Batch, Condition, Law, Noise, StepSizes, StepTask, first_controller, near
 from mbrl_policy.training.distillation import Lesson, answers, distil, limited
-from mbrl_policy.training.feedback import tracking_gains, trajectory_spread
+from mbrl_policy.training.feedback import states_spread, tracking_gains
 from mbrl_policy.training.gps_config import GpsConfig, check_config
 from mbrl_policy.training.local_models import LocalModels
-from mbrl_policy.training.predictive_teacher import disturbed, predictive_control
+from mbrl_policy.training.predictive_teacher import predictive_control, with_noise
 from mbrl_policy.training.rollouts import Rollout, TrainingRobot, action_noise
 
 STEP_TOLERANCE = 0.2  # a step has 0.8 epsilon at least: fewer backward passes than for more
@@ -70,7 +71,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
             )
         self.network: NetworkPolicy = network
         self.conditions = [self._condition(index, start) for index, start in enumerate(self._starts())]
-        self.local = LocalModels(config.dynamics, spec, self.model, config.memory, seed)
+        self.local = LocalModels(config.dynamics, spec, self.model, self.dataset, config.memory, seed)
         self._task = StepTask(
             with_soft_limits(robot.task.reward, spec.action, config.limit_weight), robot.task.terminated,
             self._start_covariance(), np.array(spec.action.lower), np.array(spec.action.upper),
@@ -103,25 +104,32 @@ class GuidedPolicySearch(TrainingAlgorithm):
             if not keep_going():
                 raise TrainingInterrupted
 
-        batches = [self._collect(condition, check) for condition in self.conditions]
-        self.local.learn(self.config.rollouts, self.torch_seed("local"), keep_going)
+        rollouts = [self._collect(condition, check) for condition in self.conditions]
+        spread, least = self.local.spread(), self.local.least_rollouts
+        batches = []
+        for condition, own in zip(self.conditions, rollouts, strict=True):
+            with failing_at(condition):
+                batches.append(condition.take(own, self.robot.spec, spread, least, self._taught))
+        self.local.learn(min(len(batch.states) for batch in batches), self.torch_seed("local"), keep_going)
         if self._taught:
             for condition, batch in zip(self.conditions, batches, strict=True):
-                self._follow(condition, batch)
+                with failing_at(condition):
+                    self._follow(condition, batch)
         if self.iteration == 0:
             self._begin(batches, check)
         lessons, divergences, failed = [], [], 0
         for condition, batch in zip(self.conditions, batches, strict=True):
             check()
-            dynamics = self.local.about(batch, condition.law.reference)
+            with failing_at(condition):
+                dynamics = self.local.about(batch, condition.law.reference)
             if not self._taught:
                 try:
                     divergences.append(self._improve(condition, batch, dynamics))
                 except (KlStepError, ValueError):
                     failed += 1
-            lessons.append(self._lesson(condition, dynamics, batch))
+            lessons.append(self._lesson(condition, dynamics, batch, spread))
         loss = self._distil(lessons, check)
-        for condition, batch in zip(self.conditions, batches, strict=True):
+        for condition, batch in () if self._taught else zip(self.conditions, batches, strict=True):
             states = batch.states[:, :-1]
             # They disagree by what the robot would do otherwise: beyond the limits all wishes are one.
             wanted, answered = condition.law.controller.means(states), answers(self.network, states)[0]
@@ -146,11 +154,11 @@ class GuidedPolicySearch(TrainingAlgorithm):
         """Whether this iteration's rollouts are the teacher's."""
         return self.iteration < self.config.teacher_iterations
 
-    def _collect(self, condition: Condition, check: Callable[[], None]) -> Batch:
+    def _collect(self, condition: Condition, check: Callable[[], None]) -> list[Rollout]:
         """Rollouts of a condition's controller, or of the teacher; `wanted` is then without its noise."""
         taught, spec = self._taught, self.robot.spec
         policy = condition.law.policy(spec)
-        rollouts, noises = [], []
+        rollouts = []
         for index in range(self.config.rollouts):
             check()
             number = condition.index * self.config.rollouts + index
@@ -158,19 +166,15 @@ class GuidedPolicySearch(TrainingAlgorithm):
             if taught:
                 # The first is what the controller is to follow, the others show what lies beside it.
                 start = start if index else condition.start
-                std = self._teacher_std if index else 0.0
-                noises.append(std * action_noise(seed, self.horizon, spec.action.size))
-                controller = disturbed(self.teacher(self.torch_seed("teacher", condition.index)), noises[-1], check)
+                noise = (self._teacher_std if index else 0.0) * action_noise(seed, self.horizon, spec.action.size)
+                controller = with_noise(self.teacher(self.torch_seed("teacher", condition.index)), noise, check)
                 rollout = self.robot.rollout_controller(controller, start, self.horizon, seed, condition.index)
+                rollout = replace(rollout, wanted=rollout.wanted - noise[: len(rollout)])
             else:
                 rollout = self.robot.rollout(policy, start, self.horizon, seed, True, condition.index)
             self._count(rollout)
             rollouts.append(rollout)
-        try:
-            batch = condition.take(rollouts, spec, self.local.spread(), self.local.least_rollouts, taught)
-        except ValueError as error:
-            raise TrainingError(f"start condition {condition.index}: {error}") from None
-        return replace(batch, wanted=batch.wanted - np.stack(noises)[: len(batch.wanted)]) if taught else batch
+        return rollouts
 
     def _follow(self, condition: Condition, batch: Batch) -> None:
         """The controller becomes feedback along the teacher's first trajectory, with the noise that the others had."""
@@ -178,7 +182,7 @@ class GuidedPolicySearch(TrainingAlgorithm):
         along = batch if self.local.model is None else batch.first()
         dynamics = self.local.about(along, states)
         covariances = np.tile(np.diag(np.square(self._teacher_std)), (self.horizon, 1, 1))
-        prices = trajectory_spread(states) ** -2.0, self.config.teacher_weight * self._half_range**-2.0
+        prices = states_spread(states) ** -2.0, self.config.teacher_weight * self._half_range**-2.0
         gains = tracking_gains(dynamics.matrix, dynamics.control, *(np.diag(price) for price in prices))
         condition.law = Law(LinearGaussianController.around(states, batch.wanted[0], gains, covariances), states)
         # What the planner returned says nothing of it.
@@ -210,11 +214,8 @@ class GuidedPolicySearch(TrainingAlgorithm):
         self.network.normalise(torch.from_numpy(states).float())
         lessons = []
         for condition, batch in zip(self.conditions, batches, strict=True):
-            lessons.append(
-                Lesson.of(
-                    batch.states[:, :-1], condition.coupling.targets(condition.law.controller, batch.states[:, :-1])
-                )
-            )
+            at = batch.states[:, :-1]
+            lessons.append(Lesson.of(at, condition.coupling.targets(condition.law.controller, at)))
         self._distil(lessons, check)
 
     def _start_covariance(self) -> Array:
@@ -226,17 +227,19 @@ class GuidedPolicySearch(TrainingAlgorithm):
         means, covariances = answers(self.network, batch.states[:, :-1])
         return linearise_policy(batch.states, means, covariances)
 
-    def _lesson(self, condition: Condition, dynamics: LocalDynamics, batch: Batch) -> Lesson:
-        """What the coupling asks for at the rollouts' states, and at states where the new controller will go."""
-        states, config = batch.states[:, :-1], self.config
-        controller = condition.law.controller
+    def _lesson(self, condition: Condition, dynamics: LocalDynamics, batch: Batch, spread: Array) -> Lesson:
+        """What the coupling asks for at the rollouts' states, where networks have been, and where the new controller
+        will go.
+        """
+        config, controller = self.config, condition.law.controller
+        parts = [batch.states[:, :-1], self._visited(condition)]
         if config.imagined:
             noise = Noise.of(self.random("imagined", condition.index), config.imagined, dynamics)
             mean = batch.states[:, 0].mean(axis=0)
-            imagined = noise.simulated(self._task, dynamics, controller, mean).states[:, :-1]
-            states = np.concatenate([states, imagined, self._visited(condition)])
+            parts.append(noise.simulated(self._task, dynamics, controller, mean).states[:, :-1])
+        states = np.concatenate(parts)
         lesson = Lesson.of(states, condition.coupling.targets(controller, states))
-        return lesson.only(near(states, condition.law.reference[:-1], self.local.spread()).ravel())
+        return lesson.only(near(states, condition.law.reference[:-1], spread).ravel())
 
     def _visited(self, condition: Condition) -> Array:
         """Where networks have been from this start [R, H, n]."""
@@ -245,6 +248,8 @@ class GuidedPolicySearch(TrainingAlgorithm):
 
     def _distil(self, lessons: list[Lesson], check: Callable[[], None]) -> float:
         config, lesson = self.config, Lesson.together(lessons)
+        if not len(lesson.states):
+            raise TrainingError("no state of any rollout is near its controller's trajectory: nothing to learn from")
         precisions = limited(lesson.precisions, config.most_precision)
         lesson = Lesson(lesson.states, self._limited(lesson.means), precisions, lesson.weights)
         return distil(
@@ -292,3 +297,12 @@ class GuidedPolicySearch(TrainingAlgorithm):
             condition.load_arrays(under(f"condition{condition.index}/"))
         self.local.load_arrays(under("local/"))
         self.network = network
+
+
+@contextmanager
+def failing_at(condition: Condition) -> Iterator[None]:
+    """What cannot be computed about a start condition is a TrainingError that names it."""
+    try:
+        yield
+    except (ValueError, np.linalg.LinAlgError) as error:
+        raise TrainingError(f"start condition {condition.index}: {error}") from None

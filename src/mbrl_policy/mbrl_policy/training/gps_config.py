@@ -56,8 +56,8 @@ class GpsConfig(TrainerConfig):
     samples: int = parameter(20, "trajectories of the local dynamics that they are made about", minimum=2)
     teacher_iterations: int = parameter(
         0,
-        "first iterations whose rollouts are those of model predictive control (sources planner and model), from whose"
-        " answers the controllers begin",
+        "first iterations whose rollouts are those of model predictive control (sources planner and model, as it was"
+        " given), whose trajectories the controllers then follow",
         minimum=0,
     )
     teacher_std: float = parameter(0.05, "noise added to the planner's actions, of half the action range", minimum=1e-3)
@@ -80,7 +80,7 @@ class GpsConfig(TrainerConfig):
         minimum=0, maximum=1000,
     )  # fmt: skip
     remembered: int = parameter(
-        5, "newest rollouts of the network at each start, at whose states it is taught, too", minimum=1, maximum=1000
+        5, "newest rollouts of the network at each start, at whose states it is taught, too", minimum=0, maximum=1000
     )
     supervised_steps: int = parameter(1500, "gradient steps of the network in an iteration", minimum=1)
     batch_size: int = parameter(256, "states in a gradient step", minimum=1)

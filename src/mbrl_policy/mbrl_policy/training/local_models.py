@@ -17,6 +17,7 @@ from mbrl_dynamics.model import DynamicsModel, FitInterrupted, ModelError
 from mbrl_dynamics.registry import make_model
 from mbrl_policy.training.algorithm import KeepGoing, TrainingInterrupted
 from mbrl_policy.training.condition import Batch
+from mbrl_policy.training.feedback import states_spread
 from mbrl_policy.training.rollouts import Rollout, transitions_of
 
 DYNAMICS = ("regression", "mixture", "ensemble", "model")
@@ -30,15 +31,24 @@ class LocalModels:
 
     `kind` is one of DYNAMICS. For `ensemble` and `model` a model of the whole robot goes on learning from every
     rollout: a copy of the one given, or an ensemble with its default parameters. One that does not learn, such as the
-    known dynamics, is used as it is. A mixture is fitted to the newest `memory` rollouts, and so is the model.
+    known dynamics, is used as it is. A mixture is fitted to the newest `memory` rollouts, and so is the model; a
+    `dataset` of earlier times counts as one of them, the oldest.
     """
 
-    def __init__(self, kind: str, spec: RobotSpec, model: DynamicsModel | None, memory: int, seed: int) -> None:
-        self.kind, self.spec, self._most = kind, spec, memory
+    def __init__(
+        self,
+        kind: str,
+        spec: RobotSpec,
+        model: DynamicsModel | None,
+        dataset: Transitions | None,
+        memory: int,
+        seed: int,
+    ) -> None:
+        self.kind, self.spec, self._most, self._seed = kind, spec, memory, seed
         self.model: DynamicsModel | None = None
         if kind in WITH_MODEL:
             self.model = make_model("ensemble", {}, spec, seed) if model is None else model.clone()
-        self._memory: list[Transitions] = []
+        self._memory = [dataset] if dataset is not None and len(dataset) else []
         self._prior: TransitionPrior | None = None
 
     @property
@@ -52,18 +62,19 @@ class LocalModels:
         del self._memory[: -self._most]
 
     def spread(self) -> Array:
-        """Standard deviations [n] of the states of all rollouts that are remembered."""
-        return np.asarray(np.concatenate([part.state for part in self._memory]).std(axis=0))
+        """Standard deviations [n] of the states of all rollouts that are remembered, see `states_spread`."""
+        return states_spread(np.concatenate([part.state for part in self._memory]))
 
     def learn(self, rollouts: int, seed: int, keep_going: KeepGoing) -> None:
         """Before an iteration's `about`: model or mixture, from all rollouts that are remembered. Conditions have
-        `rollouts` each; with more of them than there are states and actions a mixture gives slopes alone
-        (PriorConfig.own_spread). Raises TrainingInterrupted.
+        `rollouts` each, or more; with more of them than there are states and actions a mixture gives slopes alone
+        (PriorConfig.own_spread). `seed` is the mixture's; a model keeps its own, by which it has dealt out transitions
+        to its members. Raises TrainingInterrupted.
         """
         self._prior = None
         if self.model is not None and self.model.learns:
             try:
-                self.model.fit(joined(self._memory), seed, keep_going)
+                self.model.fit(joined(self._memory), self._seed, keep_going)
             except FitInterrupted as interrupted:
                 raise TrainingInterrupted(str(interrupted)) from None
         if self.kind == "ensemble":

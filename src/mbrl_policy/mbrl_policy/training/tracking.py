@@ -27,7 +27,7 @@ from mbrl_policy.training.algorithm import (
     TrainingError,
     TrainingInterrupted,
 )
-from mbrl_policy.training.feedback import tracking_gains, trajectory_spread
+from mbrl_policy.training.feedback import states_spread, tracking_gains
 from mbrl_policy.training.predictive_teacher import narrowed
 from mbrl_policy.training.rollouts import Rollout, TrainingRobot
 
@@ -176,6 +176,6 @@ def feedback_along(states: Array, actions: Array, model: DynamicsModel, spec: Ro
     a, b = (values.mean(dim=0).double().numpy() for values in (by_state, by_action))
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise TrainingError("model: derivatives along the demonstration that are not finite")
-    spread = trajectory_spread(states)
+    spread = states_spread(states)
     half_range = 0.5 * (np.array(spec.action.upper) - np.array(spec.action.lower))
     return tracking_gains(a, b, np.diag(spread**-2.0), np.diag(action_weight * half_range**-2.0))
