@@ -67,8 +67,10 @@ class TrainerNodeConfig:
         30.0, "seconds to wait in each phase of an episode's start", minimum=0.1, read_only=True
     )
     step_timeout: float = parameter(
-        10.0, "seconds without a time step after which a rollout has failed", minimum=0.1, read_only=True
-    )
+        0.0, "seconds without a time step after which a rollout has failed; 0: 10 in realtime, 120 in lockstep, where"
+        " the robot waits for the learner's fits and says itself whom it waits for in vain",
+        minimum=0.0, read_only=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ from mbrl_ros.qos import LATCHED, TIME_STEP_RECORD
 from mbrl_ros.steady import now_ns, steady_timer
 
 WATCH_PERIOD = 0.1
+STEP_TIMEOUTS = {False: 10.0, True: 120.0}  # s, in lockstep or not: longer than robot_node's own lockstep_timeout
 
 
 class TrainerNode(ManagedNode):
@@ -84,10 +85,11 @@ class TrainerNode(ManagedNode):
         refuse = functools.partial(self._health.refuse, "checkpoint")
         self._store = TrainerStore(settings.run_directory, self._robot.spec, refuse)
         self._policies = self.create_publisher(PolicyMessage, "policy", LATCHED)
+        lockstep = settings.mode == "lockstep"
         self._runner = EpisodeRunner(
-            self, self._robot, self.get_name(), settings.mode == "lockstep",
+            self, self._robot, self.get_name(), lockstep,
             Tolerances(settings.start_tolerance, settings.start_velocity_tolerance, settings.disturbed_share),
-            (settings.start_timeout, settings.step_timeout), settings.delay_steps,
+            (settings.start_timeout, settings.step_timeout or STEP_TIMEOUTS[lockstep]), settings.delay_steps,
         )  # fmt: skip
         # The training thread must hand the interpreter over quickly when a time step is to be answered.
         sys.setswitchinterval(0.001)
