@@ -4,7 +4,7 @@
 import pytest
 from robot_graph import Graph
 
-from mbrl_msgs.msg import LearnerStatus, TimeStep
+from mbrl_msgs.msg import LearnerStatus, Plan, TimeStep
 from mbrl_msgs.srv import StepBackend
 from mbrl_ros import qos
 
@@ -44,6 +44,24 @@ def test_same_seed_same_bytes(domain: int) -> None:
     first, second = record(domain, 11), record(domain, 11)
     assert first == second
     assert first[: len(first) // 2] != first[len(first) // 2 :], "two episodes start differently"
+
+
+def test_no_answer_is_pushed_out_by_those_of_other_controllers(graph: Graph) -> None:
+    """A policy that plans along answers the same time steps on the same topic."""
+    start(graph)
+    others = [graph.context_node(name).create_publisher(Plan, "plan", qos.PLAN) for name in ("policy", "trainer", "b")]
+
+    def answer(time_step: TimeStep) -> None:
+        graph.plans.publish(graph.make_plan(time_step))
+        for publisher in others:
+            plan = graph.make_plan(time_step)
+            plan.controller = "policy"
+            publisher.publish(plan)
+
+    graph.answer = answer
+    steps = graph.episode(graph.start_episode(max_steps=200, controller="planner").episode)
+    assert [message.step for message in steps] == list(range(201))
+    assert {message.controller for message in steps[1:]} == {"planner"}
 
 
 def test_delay_steps_serve_the_earlier_answer(graph: Graph) -> None:

@@ -19,6 +19,9 @@ def _profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoS
 TIME_STEP_CONTROL = _profile(1)
 TIME_STEP_RECORD = _profile(1000)
 PLAN = _profile(1)
+# Whoever takes plans has one queue for all controllers, which may answer at the same moment: none may push out those of
+# another.
+PLAN_FROM_ALL = _profile(16)
 COMMAND = _profile(1)
 JOINT_STATES = _profile(5, reliable=False)
 LATCHED = _profile(1, latched=True)

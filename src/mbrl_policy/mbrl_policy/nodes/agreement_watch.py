@@ -9,7 +9,7 @@ from mbrl_policy.agreement import AgreementConfig, AgreementMonitor, action_diff
 from mbrl_ros.conversions import MessageError, plan_from_message
 from mbrl_ros.health import Health
 from mbrl_ros.lifecycle import ManagedNode
-from mbrl_ros.qos import QUIET_SUBSCRIPTION, TIME_STEP_CONTROL
+from mbrl_ros.qos import PLAN_FROM_ALL, QUIET_SUBSCRIPTION
 
 
 class AgreementWatch:
@@ -23,7 +23,7 @@ class AgreementWatch:
         self._newest: TimeStep | None = None
         if config.planner:
             node.create_subscription(
-                PlanMessage, "plan", self._on_plan, TIME_STEP_CONTROL, event_callbacks=QUIET_SUBSCRIPTION
+                PlanMessage, "plan", self._on_plan, PLAN_FROM_ALL, event_callbacks=QUIET_SUBSCRIPTION
             )
 
     def start(self, policy: FastPolicy, spec: RobotSpec) -> None:

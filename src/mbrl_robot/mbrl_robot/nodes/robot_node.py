@@ -70,7 +70,7 @@ class RobotNode(Node):
         self._specs.publish(spec_to_message(self.spec, self.get_clock().now().to_msg()))
         self.publish_controller_state()
         self.plans = self.create_subscription(
-            PlanMessage, "plan", self._take_plan, qos.PLAN, event_callbacks=qos.QUIET_SUBSCRIPTION
+            PlanMessage, "plan", self._take_plan, qos.PLAN_FROM_ALL, event_callbacks=qos.QUIET_SUBSCRIPTION
         )
         self.create_service(SelectController, "select_controller", self._select_controller)
         self.create_service(EndEpisode, "end_episode", self._end_episode)
