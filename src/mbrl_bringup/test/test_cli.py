@@ -236,6 +236,8 @@ def test_a_command_that_outlives_its_killed_set_up_is_waited_for(checkout: Path)
 
 def test_an_interrupted_set_up_ends_what_it_has_started(checkout: Path) -> None:
     program = (
+        # A background job of a shell is started with SIGINT ignored, and so are the tests that it runs.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"import os, sys; sys.path.insert(0, {str(ROOT / 'tools')!r})\n"
         "from pathlib import Path; from mbrl_setup.places import Places; from mbrl_setup.progress import Progress\n"
         f"with Progress(Places(Path({str(checkout)!r}))) as progress:\n"
