@@ -45,8 +45,9 @@ from mbrl_core.random_streams import stream_seed
 from mbrl_core.robot_file import Robot, StartDistribution, load_robot
 from mbrl_core.trial import Controller, random_controller
 from mbrl_planner.objective import ModelObjective
-from mbrl_policy.imitation.teacher import Teacher, planner_of
+from mbrl_policy.imitation.teacher import Teacher
 from mbrl_policy.training import TRAINERS, SimulatedRobot
+from mbrl_policy.training.predictive_teacher import planner_of
 
 ROBOT = Path(__file__).resolve().parents[1] / "config" / "robots" / "cartpole.yaml"
 LIBRARY = "MBRL_BENCH_TWIN"  # environment variable that tells worker processes where the compiled twin is

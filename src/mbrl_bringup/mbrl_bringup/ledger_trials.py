@@ -11,6 +11,7 @@ import torch
 
 from mbrl_bringup.ledger import STAGES
 from mbrl_bringup.run_files import Run, RunError
+from mbrl_core.checkpoint import under
 from mbrl_core.config import ConfigurationError
 from mbrl_core.messages import Plan, TimeStep
 from mbrl_core.robot_file import Robot, load_robot
@@ -167,10 +168,9 @@ def learned_model(directory: Path, robot: Robot) -> DynamicsModel:
     if checkpoint is None:
         raise RunError(f"{folder.folder}: expected a checkpoint of the learner, got none")
     path, arrays, information = checkpoint
-    own = {name.removeprefix("published/"): value for name, value in arrays.items() if name.startswith("published/")}
     try:
         model = make_model(information["model"]["kind"], information["model"], robot.spec, 0)
-        model.load_arrays(own)
+        model.load_arrays(under("published/", arrays))
     except (KeyError, ConfigurationError, ModelError) as error:
         raise RunError(f"{path}: {error}") from None
     return model

@@ -38,14 +38,16 @@ def scene() -> Iterator[SimpleNamespace]:
             response.success, response.message = answer.success, answer.message
             return response
 
-        def serving() -> None:
-            node.create_service(SelectController, "select_controller", serve)
-
         def wait(condition: Callable[[], object]) -> bool:
             end = time.monotonic() + 10.0
             while not condition() and time.monotonic() < end:
                 executor.spin_once(timeout_sec=0.05)
             return bool(condition())
+
+        def serving() -> bool:
+            """Begins to serve; whether the hand-over has found it."""
+            node.create_service(SelectController, "select_controller", serve)
+            return wait(lambda: handover._client.service_is_ready())
 
         health = Health(node)
         refuse = health.refuse
@@ -58,7 +60,6 @@ def scene() -> Iterator[SimpleNamespace]:
         handover = LiveHandover(node, health)
         yield SimpleNamespace(
             handover=handover, asked=asked, refused=refused, answer=answer, serving=serving, wait=wait,
-            ready=lambda: handover._client.service_is_ready(),
         )  # fmt: skip
         executor.shutdown()
         node.destroy_node()
@@ -67,8 +68,7 @@ def scene() -> Iterator[SimpleNamespace]:
 
 def test_a_trial_is_handed_over_once_at_its_step(scene: SimpleNamespace) -> None:
     handover = scene.handover
-    scene.serving()
-    assert scene.wait(scene.ready)
+    assert scene.serving()
     handover.begin(LIVE)
     handover.note_selection("planner")
     assert handover.awaited_from("planner") and not handover.awaited_from("safe")
@@ -89,8 +89,7 @@ def test_a_trial_is_handed_over_once_at_its_step(scene: SimpleNamespace) -> None
 
 def test_who_stopped_the_robot_has_the_last_word(scene: SimpleNamespace) -> None:
     handover = scene.handover
-    scene.serving()
-    assert scene.wait(scene.ready)
+    assert scene.serving()
     handover.begin(LIVE)
     handover.note_selection("planner")
     handover.note_selection("safe")
@@ -107,8 +106,7 @@ def test_what_was_not_handed_over_is_told(scene: SimpleNamespace) -> None:
     handover.follow(3)
     handover.finish()
     assert "'policy' was not selected in its trial, expected from step 3 on" in scene.refused[0]
-    scene.serving()
-    assert scene.wait(scene.ready)
+    assert scene.serving()
     scene.answer.success, scene.answer.message = False, "the emergency stop is latched"
     handover.begin(LIVE)
     handover.note_selection("planner")

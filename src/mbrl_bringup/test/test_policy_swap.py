@@ -10,10 +10,10 @@ import pytest
 import torch
 from builtin_interfaces.msg import Time
 from rclpy.action import ActionClient
-from test_swap import Graph, graph, model_message, planner, slow_robot  # noqa: F401 - graph is a fixture
+from test_swap import Graph, graph, model_message, planner, start_robot  # noqa: F401 - graph is a fixture
 
 from mbrl_core.policies import Policy, make_policy, save_policy
-from mbrl_core.robot_file import Robot, load_robot
+from mbrl_core.robot_file import Robot
 from mbrl_core.tasks import make_task
 from mbrl_msgs.action import StartEpisode
 from mbrl_msgs.msg import Model, Task
@@ -39,11 +39,7 @@ def test_a_policy_takes_over_from_a_planner_and_is_replaced_without_a_lost_step(
     graph: Graph,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    robot_file = slow_robot(tmp_path)
-    robot = load_robot(robot_file)
-    graph.start("mujoco", "mbrl_robot", "mujoco_node", "-p", f"robot_file:={robot_file}")
-    patient = ("-p", "joint_states_timeout:=2.0")
-    graph.start("robot", "mbrl_robot", "robot_node", "-p", f"robot_file:={robot_file}", *patient)
+    robot = start_robot(graph, tmp_path)
     planner(graph, "planner", "icem")
     file = tmp_path / "policy.safetensors"
     save_policy(file, constant(robot, 0.3))
@@ -115,11 +111,7 @@ def test_the_planner_takes_over_where_the_policy_leaves_the_states_it_knows(
     tmp_path: Path,
 ) -> None:
     """The policy is selected all the time; it falls silent, and the next of the chain serves without a lost step."""
-    robot_file = slow_robot(tmp_path)
-    robot = load_robot(robot_file)
-    graph.start("mujoco", "mbrl_robot", "mujoco_node", "-p", f"robot_file:={robot_file}")
-    patient = ("-p", "joint_states_timeout:=2.0")
-    graph.start("robot", "mbrl_robot", "robot_node", "-p", f"robot_file:={robot_file}", *patient)
+    robot = start_robot(graph, tmp_path)
     planner(graph, "planner", "icem", "always_on:=true")
     file = tmp_path / "policy.safetensors"
     save_policy(file, pumping(robot))

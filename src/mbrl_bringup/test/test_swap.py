@@ -140,12 +140,17 @@ def planner(graph: Graph, name: str, kind: str, *parameters: str) -> None:
     graph.start(name, "mbrl_planner", "planner_node", "--params-file", preset, *words)
 
 
-def test_a_planner_of_another_kind_takes_over_without_a_lost_step(graph: Graph, tmp_path: Path) -> None:
-    robot_file = slow_robot(tmp_path)
-    robot = load_robot(robot_file)
+def start_robot(graph: Graph, folder: Path) -> Robot:
+    """Starts the simulation and robot_node with the slow pendulum."""
+    robot_file = slow_robot(folder)
     graph.start("mujoco", "mbrl_robot", "mujoco_node", "-p", f"robot_file:={robot_file}")
     patient = ("-p", "joint_states_timeout:=2.0")
     graph.start("robot", "mbrl_robot", "robot_node", "-p", f"robot_file:={robot_file}", *patient)
+    return load_robot(robot_file)
+
+
+def test_a_planner_of_another_kind_takes_over_without_a_lost_step(graph: Graph, tmp_path: Path) -> None:
+    robot = start_robot(graph, tmp_path)
     planner(graph, "planner", "icem")
     tasks = graph.node.create_publisher(Task, "task", qos.LATCHED)
     tasks.publish(task_to_message(make_task("pendulum_upright"), robot.spec.interface_hash, Time()))

@@ -61,6 +61,11 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, 
     return arrays, information
 
 
+def under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `prefix`, by the rest of their names: what one part of a checkpoint wrote."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
 def write_atomically(path: str | Path, content: bytes) -> None:
     """Writes a file so that a reader sees the old or the new content, never a part: temporary file, fsync, rename."""
     path = Path(path)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transitions: pairing of time steps, validated datasets, and the replay buffer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,14 @@ class Transitions:
 
     def __len__(self) -> int:
         return len(self.state)
+
+    @staticmethod
+    def joined(parts: Sequence["Transitions"]) -> "Transitions":
+        """One or more sets, one after the other; episodes keep their numbers. Raises ValueError on none, and on sizes
+        that differ.
+        """
+        names = ("state", "action", "next_state", "episode", "step")
+        return Transitions(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def select(self, index: np.ndarray) -> "Transitions":
         """The transitions at `index` (integers or booleans)."""

@@ -21,7 +21,7 @@ from mbrl_dynamics.registry import make_model
 from mbrl_policy.imitation.base import ImitationAlgorithm, imagined_returns
 from mbrl_policy.imitation.fit import FitConfig, fit_policy
 from mbrl_policy.imitation.labels import LabelBook, Labels
-from mbrl_policy.imitation.teacher import Teacher, planner_of
+from mbrl_policy.imitation.teacher import Teacher
 from mbrl_policy.training import (
     SimulatedRobot,
     TrainingAlgorithm,
@@ -29,6 +29,7 @@ from mbrl_policy.training import (
     make_trainer,
     save_trainer,
 )
+from mbrl_policy.training.predictive_teacher import planner_of
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 ROBOT_FILE = CONFIG / "robots" / "pendulum.yaml"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_core.checkpoint import CheckpointError
+from mbrl_core.checkpoint import CheckpointError, under
 from mbrl_core.config import ConfigurationError, parameter
 from mbrl_core.policies import Policy, policy_arrays, policy_configuration, policy_from_arrays
 from mbrl_core.random_streams import stream_seed
@@ -21,7 +21,6 @@ from mbrl_planner.planner import Objective, Planner
 from mbrl_planner.registry import configure_planner
 from mbrl_policy.imitation.fit import FitConfig, fit_policy
 from mbrl_policy.imitation.labels import Labels
-from mbrl_policy.imitation.teacher import planner_of
 from mbrl_policy.training import (
     Progress,
     Rollout,
@@ -30,6 +29,7 @@ from mbrl_policy.training import (
     TrainingInterrupted,
     TrainingRobot,
 )
+from mbrl_policy.training.predictive_teacher import planner_of
 
 EVALUATIONS = ("robot", "model")
 
@@ -161,11 +161,10 @@ class ImitationAlgorithm(TrainingAlgorithm):
         return {**network, **self.labels.arrays()}, {"fitted": self.fitted}
 
     def _restore(self, arrays: Mapping[str, np.ndarray], information: Mapping[str, Any]) -> None:
-        network = {
-            name.removeprefix("network/"): values for name, values in arrays.items() if name.startswith("network/")
-        }
         settings = policy_configuration(self.network)
-        policy = policy_from_arrays(self.network.kind, settings, network, self.robot.spec, "trainer's network")
+        policy = policy_from_arrays(
+            self.network.kind, settings, under("network/", arrays), self.robot.spec, "trainer's network"
+        )
         try:
             labels = Labels.from_arrays(arrays)
         except ValueError as error:

@@ -18,8 +18,9 @@ from mbrl_planner.registry import configure_planner
 from mbrl_policy.imitation.adaptive_teacher import AdaptiveTeacher, NearPolicyObjective
 from mbrl_policy.imitation.base import ImitationAlgorithm, ImitationConfig
 from mbrl_policy.imitation.labels import LabelBook, Labels
-from mbrl_policy.imitation.teacher import Teacher, planning_objective
+from mbrl_policy.imitation.teacher import Teacher
 from mbrl_policy.training import TRAINERS, Rollout, TrainingRobot
+from mbrl_policy.training.predictive_teacher import planning_objective
 
 LARGEST_CHANGE = 2.0  # of lambda from one iteration to the next
 COVARIANCES = ("teacher", "policy")

@@ -1,21 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A planner that is asked what to do in the states of an episode."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mbrl_core.messages import TimeStep
-from mbrl_core.specs import Array, RobotSpec, state_difference
-from mbrl_core.tasks import Task
-from mbrl_dynamics.model import DynamicsModel
+from mbrl_core.specs import Array, state_difference
 from mbrl_planner.controller import PredictiveController
-from mbrl_planner.objective import ModelObjective
-from mbrl_planner.planner import Objective, Planner, PlannerConfig, PlanningError
-from mbrl_planner.registry import build_planner, configure_planner
+from mbrl_planner.planner import Planner, PlanningError
 from mbrl_policy.training import TrainingError
-
-__all__ = ["Advice", "Teacher", "planner_of", "planning_objective"]
 
 
 @dataclass(frozen=True)
@@ -45,25 +37,3 @@ class Teacher:
         angular = self.planner.spec.state.angular
         action = action + plan.gains[0] @ state_difference(time_step.state, plan.predicted_states[0], angular)
         return Advice(action.clip(limits.lower, limits.upper), plan.gains[0])
-
-
-def planning_objective(model: DynamicsModel, task: Task, config: PlannerConfig) -> ModelObjective:
-    """What a planner of `config` maximises through `model`. Raises ConfigurationError."""
-    return ModelObjective(
-        model, task, config.particles, config.propagation, config, config.precision, config.device
-    )  # fmt: skip
-
-
-def planner_of(
-    settings: Mapping[str, Any], spec: RobotSpec, model: DynamicsModel | None, task: Task, seed: int,
-    objective: Objective | None = None,
-) -> Planner:  # fmt: skip
-    """The planner of a planner group, through `objective` where there is one, else through `model`.
-
-    Raises ConfigurationError on settings that do not fit, and where there is neither.
-    """
-    kind, config = configure_planner(settings)
-    if objective is None:
-        assert model is not None
-        objective = planning_objective(model, task, config)
-    return build_planner(kind, config, spec, objective, seed)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_core.checkpoint import CheckpointError, load_checkpoint
+from mbrl_core.checkpoint import CheckpointError, load_checkpoint, under
 from mbrl_core.config import ConfigurationError, load_preset
 from mbrl_core.policies import Policy, policy_arrays, policy_from_arrays
 from mbrl_core.specs import RobotSpec
@@ -87,8 +87,7 @@ def best_of(checkpoint: Checkpoint, spec: RobotSpec) -> tuple[Policy, float] | N
             f"trainer's checkpoint: interface {interface[:12]!r}, expected {spec.interface_hash[:12]!r} of robot"
             f" {spec.name!r}"
         )
-    own = {name.removeprefix(BEST): array for name, array in arrays.items() if name.startswith(BEST)}
-    policy = policy_from_arrays(best["kind"], best["configuration"], own, spec, "trainer's checkpoint")
+    policy = policy_from_arrays(best["kind"], best["configuration"], under(BEST, arrays), spec, "trainer's checkpoint")
     return policy, math.nan if best["return"] is None else float(best["return"])
 
 

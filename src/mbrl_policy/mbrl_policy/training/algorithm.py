@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mbrl_core.checkpoint import CheckpointError, save_checkpoint
+from mbrl_core.checkpoint import CheckpointError, save_checkpoint, under
 from mbrl_core.config import ConfigurationError, parameter, to_mapping
 from mbrl_core.dataset import Transitions
 from mbrl_core.policies import (
@@ -198,7 +198,7 @@ class TrainingAlgorithm(ABC):
         try:
             iteration, rollouts = int(information["iteration"]), int(information["rollouts"])
             best, best_return = self._restored_best(arrays, information["best"])
-            self._restore(_under("own/", arrays), information["own"])
+            self._restore(under("own/", arrays), information["own"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"trainer {self.kind!r}: a checkpoint that lacks {error}") from None
         self.iteration, self.rollouts = iteration, rollouts
@@ -229,7 +229,7 @@ class TrainingAlgorithm(ABC):
     ) -> tuple[Policy | None, float]:
         if best is None:
             return None, -math.inf
-        own = _under("best/", arrays)
+        own = under("best/", arrays)
         policy = policy_from_arrays(best["kind"], best["configuration"], own, self.robot.spec, "trainer's best policy")
         return policy, -math.inf if best["return"] is None else float(best["return"])
 
@@ -263,7 +263,3 @@ def _complete(policy: Mapping[str, Any] | None) -> dict[str, Any]:
             f"parameter 'policy.kind': got {kind!r}, expected one of {', '.join(POLICIES.names())}"
         )
     return {"kind": kind, **to_mapping(POLICIES.configure(kind, mapping))}
-
-
-def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mbrl_core.checkpoint import under
 from mbrl_core.policies import TimeVaryingLinearPolicy
 from mbrl_core.specs import Array, RobotSpec
 from mbrl_dynamics.local_linear import Chart, LocalDynamics, covariance_roots
@@ -263,13 +264,9 @@ class Condition:
 
     def load_arrays(self, arrays: Mapping[str, Array]) -> None:
         """Goes on from `state_arrays`. Raises KeyError, ValueError."""
-
-        def under(prefix: str) -> dict[str, Array]:
-            return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-
-        law, best = Law.of(under("law/")), Law.of(under("best/"))
+        law, best = Law.of(under("law/", arrays)), Law.of(under("best/", arrays))
         epsilon, multiplier, before, after, best_return, fresh = (float(value) for value in arrays["numbers"])
-        self.coupling.load_arrays(under("coupling/"))
+        self.coupling.load_arrays(under("coupling/", arrays))
         self.start, self.law, self.best, self.best_return = np.array(arrays["start"]), law, best, best_return
         self.epsilon, self.multiplier = epsilon, None if math.isnan(multiplier) else multiplier
         self.promised = None if math.isnan(before) else (before, after)

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
+from mbrl_core.checkpoint import under
 from mbrl_core.config import ConfigurationError
 from mbrl_core.policies import NetworkPolicy, Policy, TimeVaryingLinearPolicy, policy_arrays, policy_from_arrays
 from mbrl_core.specs import Array
@@ -208,8 +210,6 @@ class GuidedPolicySearch(TrainingAlgorithm):
 
     def _begin(self, batches: list[Batch], check: Callable[[], None]) -> None:
         """The network takes its scales from the first rollouts, and begins as the first controllers."""
-        import torch
-
         states = np.concatenate([batch.states.reshape(-1, batch.states.shape[-1]) for batch in batches])
         self.network.normalise(torch.from_numpy(states).float())
         lessons = []
@@ -285,17 +285,14 @@ class GuidedPolicySearch(TrainingAlgorithm):
         return arrays, {}
 
     def _restore(self, arrays: Mapping[str, np.ndarray], information: Mapping[str, Any]) -> None:
-        def under(prefix: str) -> dict[str, np.ndarray]:
-            return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-
         settings = {name: value for name, value in self.policy_settings.items() if name != "kind"}
         network: Policy = policy_from_arrays(
-            self.policy_settings["kind"], settings, under("network/"), self.robot.spec, "trainer's network"
+            self.policy_settings["kind"], settings, under("network/", arrays), self.robot.spec, "trainer's network"
         )
         assert isinstance(network, NetworkPolicy)
         for condition in self.conditions:
-            condition.load_arrays(under(f"condition{condition.index}/"))
-        self.local.load_arrays(under("local/"))
+            condition.load_arrays(under(f"condition{condition.index}/", arrays))
+        self.local.load_arrays(under("local/", arrays))
         self.network = network
 
 

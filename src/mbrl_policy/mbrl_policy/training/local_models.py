@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where guided policy search gets its local dynamics from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
-from mbrl_core.checkpoint import CheckpointError
+from mbrl_core.checkpoint import CheckpointError, under
 from mbrl_core.dataset import Transitions
 from mbrl_core.specs import Array, RobotSpec
 from mbrl_dynamics.gaussian_mixture import MixtureConfig
@@ -74,14 +74,14 @@ class LocalModels:
         self._prior = None
         if self.model is not None and self.model.learns:
             try:
-                self.model.fit(joined(self._memory), self._seed, keep_going)
+                self.model.fit(Transitions.joined(self._memory), self._seed, keep_going)
             except FitInterrupted as interrupted:
                 raise TrainingInterrupted(str(interrupted)) from None
         if self.kind == "ensemble":
             assert self.model is not None
             self._prior = EnsemblePrior(self.model)
         elif self.kind == "mixture":
-            transitions = joined(self._memory)
+            transitions = Transitions.joined(self._memory)
             settings = PriorConfig(own_spread=rollouts > self.spec.state.size + self.spec.action.size)
             if len(transitions) > MOST_POINTS:
                 chosen = np.random.default_rng(seed).choice(len(transitions), MOST_POINTS, replace=False)
@@ -103,7 +103,7 @@ class LocalModels:
         """Everything that a checkpoint needs."""
         arrays = {} if self.model is None else {f"model/{name}": a for name, a in self.model.state_arrays().items()}
         if self._memory:
-            whole = joined(self._memory)
+            whole = Transitions.joined(self._memory)
             arrays |= {f"memory/{name}": np.array(getattr(whole, name)) for name in COLUMNS}
             arrays["memory/length"] = np.array([len(part) for part in self._memory])
         return arrays
@@ -111,9 +111,8 @@ class LocalModels:
     def load_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Goes on from `state_arrays`. Raises KeyError, CheckpointError."""
         if self.model is not None:
-            own = {name.removeprefix("model/"): a for name, a in arrays.items() if name.startswith("model/")}
             try:
-                self.model.load_arrays(own)
+                self.model.load_arrays(under("model/", arrays))
             except ModelError as error:
                 raise CheckpointError(f"trainer's model: {error}") from None
         lengths = arrays.get("memory/length", np.zeros(0, dtype=int))
@@ -147,12 +146,3 @@ def linearised_model(model: DynamicsModel, states: Array, actions: Array, chart:
     own = variance.reshape(count, horizon, -1).mean(axis=0)
     noise = own[..., None] * np.eye(states.shape[-1])
     return LocalDynamics(by_state, by_action, offset, noise, chart if chart.angular.any() else None)
-
-
-def joined(parts: Sequence[Transitions]) -> Transitions:
-    """One after the other."""
-    return Transitions(
-        np.concatenate([part.state for part in parts]), np.concatenate([part.action for part in parts]),
-        np.concatenate([part.next_state for part in parts]), np.concatenate([part.episode for part in parts]),
-        np.concatenate([part.step for part in parts]),
-    )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbrl_core.checkpoint import CheckpointError
+from mbrl_core.checkpoint import CheckpointError, under
 from mbrl_core.config import ConfigurationError, parameter
 from mbrl_core.dataset import Transitions
 from mbrl_core.messages import Plan, TimeStep
@@ -105,9 +105,7 @@ class ModelBasedTrainer(TrainingAlgorithm):
         new = transitions_of(rollouts)
         first = int(self.data.episode.max()) + 1 if len(self.data) else 0
         new = Transitions(new.state, new.action, new.next_state, new.episode + first, new.step)
-        self.data = Transitions(
-            *(np.concatenate([getattr(part, name) for part in (self.data, new)]) for name in COLUMNS)
-        )
+        self.data = Transitions.joined((self.data, new))
 
     def _explore(self, keep_going: KeepGoing) -> list[Rollout]:
         """The rollouts before the first fit: coloured noise, see `RandomExploration`."""
@@ -227,9 +225,7 @@ class ModelBasedTrainer(TrainingAlgorithm):
             raise CheckpointError(f"trainer's model: got {information['model']}, expected {mine}")
         try:
             data = Transitions(*(arrays[f"data/{name}"] for name in COLUMNS))
-            self.dynamics.load_arrays(
-                {name.removeprefix("model/"): value for name, value in arrays.items() if name.startswith("model/")}
-            )
+            self.dynamics.load_arrays(under("model/", arrays))
         except (ModelError, ValueError) as error:
             raise CheckpointError(f"trainer {self.kind!r}: {error}") from None
         self.data, self._fitted = data, int(information["fitted"])

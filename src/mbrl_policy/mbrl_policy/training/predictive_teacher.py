@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model predictive control as a teacher, in process."""
+"""Planners that trainers ask, in process, and model predictive control by one as a teacher."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -8,13 +8,37 @@ from typing import Any
 import numpy as np
 
 from mbrl_core.messages import Plan, TimeStep
-from mbrl_core.specs import ActionSpec, Array
+from mbrl_core.specs import ActionSpec, Array, RobotSpec
+from mbrl_core.tasks import Task
 from mbrl_core.trial import Controller
 from mbrl_dynamics.model import DynamicsModel
 from mbrl_planner.controller import PredictiveController
 from mbrl_planner.objective import ModelObjective
-from mbrl_planner.registry import configure_planner, make_planner
+from mbrl_planner.planner import Objective, Planner, PlannerConfig
+from mbrl_planner.registry import build_planner, configure_planner
 from mbrl_policy.training.rollouts import TrainingRobot
+
+
+def planning_objective(model: DynamicsModel, task: Task, config: PlannerConfig) -> ModelObjective:
+    """What a planner of `config` maximises through `model`. Raises ConfigurationError."""
+    return ModelObjective(
+        model, task, config.particles, config.propagation, config, config.precision, config.device
+    )  # fmt: skip
+
+
+def planner_of(
+    settings: Mapping[str, Any], spec: RobotSpec, model: DynamicsModel | None, task: Task, seed: int,
+    objective: Objective | None = None,
+) -> Planner:  # fmt: skip
+    """The planner of a planner group, through `objective` where there is one, else through `model`.
+
+    Raises ConfigurationError on settings that do not fit, and where there is neither.
+    """
+    kind, config = configure_planner(settings)
+    if objective is None:
+        assert model is not None
+        objective = planning_objective(model, task, config)
+    return build_planner(kind, config, spec, objective, seed)
 
 
 def predictive_control(
@@ -24,12 +48,8 @@ def predictive_control(
 
     Raises ConfigurationError on settings that are none.
     """
-    _, config = configure_planner(planner)
-    objective = ModelObjective(
-        model, robot.task, config.particles, config.propagation, config, config.precision, config.device
-    )
     spec = replace(robot.spec, action=narrowed(robot.spec.action, reserve))
-    controller = PredictiveController(make_planner(planner, spec, objective, seed))
+    controller = PredictiveController(planner_of(planner, spec, model, robot.task, seed))
     return lambda time_step: controller.answer(time_step).plan
 
 
