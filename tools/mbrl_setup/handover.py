@@ -11,11 +11,12 @@ from .places import Places
 
 ROS_RELEASE = "kilted"
 
-# A ROS installation that the user has sourced must not show through: its libraries are of another build.
+# A ROS installation that the user has sourced must not show through: its libraries are of another build. Without byte
+# code in the private environment, every node would compile all that it imports, some of it while the robot moves.
 _FOREIGN = (
     "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH", "LD_LIBRARY_PATH", "PYTHONPATH",
     "PYTHONHOME", "ROS_DISTRO", "ROS_VERSION", "ROS_PYTHON_VERSION", "RMW_IMPLEMENTATION", "GZ_CONFIG_PATH",
-    "CMAKE_GENERATOR", "PKG_CONFIG_PATH",
+    "CMAKE_GENERATOR", "PKG_CONFIG_PATH", "PYTHONDONTWRITEBYTECODE",
 )  # fmt: skip
 
 _LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")

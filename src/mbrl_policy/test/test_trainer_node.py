@@ -60,7 +60,7 @@ class Graph:
         self.policies: list[PolicyMessage] = []
         self.feedback: list[Train.Feedback] = []
         self.figures: dict[str, str] = {}
-        self.node.create_subscription(TimeStep, "time_step", self.time_steps.append, qos.TIME_STEP_RECORD)
+        self._steps = self.node.create_subscription(TimeStep, "time_step", self.time_steps.append, qos.TIME_STEP_RECORD)
         self.node.create_subscription(PolicyMessage, "policy", self.policies.append, qos.LATCHED)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.STATUS)
         self._task = self.node.create_publisher(Task, "task", qos.LATCHED)
@@ -76,6 +76,7 @@ class Graph:
         values = {"robot_file": ROBOT_FILE, "mode": self.mode, "episode_steps": STEPS, "run_directory": self.folder}
         self.start("trainer", program, **{**values, **changes})
         self.wait(self.client.server_is_ready, "the trainer")
+        self.wait(self._steps.get_publisher_count, "the robot")
 
     def start(self, name: str, program: list[str], **values: Any) -> None:
         given = [word for key, value in values.items() for word in ("-p", f"{key}:={value}")]
@@ -180,13 +181,13 @@ def test_in_lockstep_it_trains_what_a_simulation_in_process_trains(make_graph: M
     assert result.mean_return == max(said.mean_return for said in graph.feedback)
     graph.wait(lambda: graph.policies and graph.policies[-1].version == result.policy_version, "the policy")
     assert_same(graph.arrays(), in_process(4))
-    served = {message.controller for message in graph.time_steps if message.step_type != TimeStep.FIRST}
-    assert served == {"trainer"} and not any(message.fallback for message in graph.time_steps)
     # A policy whose noise is left out, from another start.
     result = graph.train(configuration={"sampled": False, "start": [2.0, -1.0]}, budget=2)
     assert result.success, result.message
     graph.wait(lambda: graph.policies[-1].version == result.policy_version, "the policy")
     assert_same(graph.arrays(), in_process(2, sampled=False, start=(2.0, -1.0)))
+    served = {message.controller for message in graph.time_steps if message.step_type != TimeStep.FIRST}
+    assert served == {"trainer"} and not any(message.fallback for message in graph.time_steps)
 
 
 def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(make_graph: MakeGraph) -> None:
@@ -231,9 +232,13 @@ def test_cancel_keeps_the_best_and_the_robot_is_free(make_graph: MakeGraph) -> N
     assert result.mean_return == pytest.approx(max(said.mean_return for said in graph.feedback))
     graph.wait(lambda: graph.time_steps[-1].step_type == TimeStep.LAST, "the end of the episode")
     assert graph.time_steps[-1].end_reason in (TimeStep.ABORTED, TimeStep.TIME_LIMIT)
-    # In real time its answers are for the next step, and nobody else served.
-    own = [step for step in graph.time_steps if step.step_type == TimeStep.MID]
-    assert np.mean([step.controller == "trainer" for step in own]) > 0.9
+    # In real time its answers are for the next step, except the first, which is waited for. Nobody else served, and
+    # most came in time, however slow the machine.
+    moved = [step for step in graph.time_steps if step.step_type == TimeStep.MID]
+    own = [step for step in moved if step.controller == "trainer"]
+    assert len(own) > 0.5 * len(moved)
+    assert all(not step.fallback and (step.row_age >= 1 or step.step == 1) for step in own)
+    assert {step.controller for step in moved} <= {"trainer", "safe"}
     again = graph.train(budget=1000, time_budget=0.5)
     assert again.success, again.message
 

@@ -24,6 +24,8 @@ class TickStatistics:
         self._sample_ages: deque[float] = deque(maxlen=WINDOW)
         self._row_ages: deque[int] = deque(maxlen=WINDOW)
         self._times: deque[float] = deque(maxlen=WINDOW)
+        # The first percentile of a process imports numpy.ma, for tens of milliseconds: now, not between two ticks.
+        np.percentile([0.0], 50)
 
     def tick(self, time: float, lateness: float, sample_age: float, missed: int) -> None:
         """Notes a tick: its steady time, how late it came, how old its sample was, and how many ticks were left out."""

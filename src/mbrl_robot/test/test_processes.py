@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from robot_graph import ROBOTS, Graph
+from robot_graph import DISCOVERY, ROBOTS, Graph
 from std_msgs.msg import Float64MultiArray
 
 FORBIDDEN = ("torch",)
@@ -84,3 +84,40 @@ def test_nodes_never_import_torch(name: str) -> None:
     code = f"import sys, mbrl_robot.nodes.{name}_node; print([m for m in {FORBIDDEN} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30.0, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["mujoco", "robot"])
+@pytest.mark.parametrize(("mode", "asked"), [("realtime", True), ("realtime", False), ("lockstep", True)])
+def test_memory_is_locked_in_realtime(graph: Graph, name: str, mode: str, asked: bool) -> None:
+    process = graph.start(name, mode=mode, lock_memory=asked)
+    graph.wait(lambda: "message" in graph.diagnostics.get(f"/{name}", {}), DISCOVERY)
+    said = graph.diagnostics[f"/{name}"].get("memory_locked", "False") == "True"
+    status = Path(f"/proc/{process.pid}/status").read_text().split()
+    locked, resident = (int(status[status.index(field) + 1]) for field in ("VmLck:", "VmRSS:"))
+    if mode == "lockstep" or not asked:
+        assert not said and locked == 0
+    elif said:
+        assert locked > 0.9 * resident
+    else:
+        assert locked == 0
+        pytest.skip("the system does not permit it")
+
+
+def test_nothing_is_imported_while_the_robot_moves(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An import takes tens of milliseconds where its byte code is not at hand: ticks would be missed.
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    graph.start("mujoco")
+    graph.start("robot")
+    graph.answer = lambda time_step: graph.make_plan(time_step, delay=1)
+    result = graph.start_episode(max_steps=50, seed=3, controller="planner")
+    assert result.success, result.message
+    graph.wait(lambda: graph.of(result.episode))
+    graph.plans.publish(graph.make_plan(graph.of(result.episode)[-1], controller="nobody"))
+    graph.wait(lambda: graph.refused("robot", "plan/unknown_controller") == 1)
+    graph.episode(result.episode)
+    graph.wait(lambda: "tick_jitter_ms_p99" in graph.diagnostics["/robot"])
+    for name in ("mujoco", "robot"):
+        before, ready, after = graph.output(name).partition("robot 'cartpole': realtime")
+        assert ready and "numpy" in before
+        imported = [line for line in after.splitlines() if line.startswith("import time:")]
+        assert not imported, (name, imported)

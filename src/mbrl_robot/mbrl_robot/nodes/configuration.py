@@ -27,6 +27,9 @@ class RobotConfiguration:
         maximum=99,
         read_only=True,
     )
+    lock_memory: bool = parameter(
+        True, "Realtime: keep the process in memory (mlockall) where the system permits it", read_only=True
+    )
     start_timeout: float = parameter(
         30.0, "Longest wait in each phase of start_episode, seconds", minimum=0.1, read_only=True
     )

@@ -15,7 +15,7 @@ from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import load_robot
 from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend, StepBackend
-from mbrl_robot.scheduling import take_precedence
+from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_robot.simulation import MujocoSimulation, SimulationError
 from mbrl_ros import qos
 from mbrl_ros.conversions import to_doubles
@@ -46,6 +46,9 @@ class MujocoConfiguration:
         maximum=99,
         read_only=True,
     )
+    lock_memory: bool = parameter(
+        True, "Realtime: keep the process in memory (mlockall) where the system permits it", read_only=True
+    )
 
 
 class MujocoNode(Node):
@@ -63,7 +66,7 @@ class MujocoNode(Node):
         finish(self)
         self._robot = load_robot(configuration.robot_file)
         self._realtime = configuration.mode == "realtime"
-        self._scheduling_priority = configuration.scheduling_priority
+        self._configuration = configuration
         substeps = self._robot.simulation.realtime_substeps if self._realtime else 1
         self._simulation = MujocoSimulation(self._robot, substeps)
         self._simulation.reset(generator(0, 0, 0, START_STREAM))
@@ -74,6 +77,9 @@ class MujocoNode(Node):
         )
         self.create_service(ResetBackend, "reset_backend", self._reset)
         self._diverged = False
+        # Before any tick: the first line that a process logs takes tens of milliseconds.
+        name, step = self._robot.spec.name, self._simulation.timestep
+        self.get_logger().info(f"robot {name!r}: {configuration.mode}, time step {step:g} s")
         if self._realtime:
             self._start_realtime()
         else:
@@ -85,8 +91,9 @@ class MujocoNode(Node):
     # --- realtime -------------------------------------------------------------------------------------------------
 
     def _start_realtime(self) -> None:
-        priority = self._scheduling_priority
+        priority = self._configuration.scheduling_priority
         self._health.set("scheduling_precedence", bool(priority and take_precedence(priority)))
+        self._health.set("memory_locked", self._configuration.lock_memory and lock_memory())
         self._interval_ns = round(self._simulation.timestep * 1e9)
         self._timeout_ns = round(self._robot.simulation.command_timeout * 1e9)
         self._last_command_ns: int | None = None

@@ -25,7 +25,7 @@ from mbrl_robot.nodes.configuration import RobotConfiguration
 from mbrl_robot.nodes.lockstep_clock import LockstepClock
 from mbrl_robot.nodes.realtime_clock import RealtimeClock
 from mbrl_robot.nodes.start_sequence import StartSequence
-from mbrl_robot.scheduling import take_precedence
+from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_robot.tick_statistics import TickStatistics
 from mbrl_ros import qos
 from mbrl_ros.conversions import MessageError, plan_from_message, spec_to_message, time_step_to_message, to_doubles
@@ -83,6 +83,7 @@ class RobotNode(Node):
         paced = self.configuration.mode == "realtime" or self.configuration.lockstep_pace > 0.0
         priority = self.configuration.scheduling_priority
         self.health.set("scheduling_precedence", bool(paced and priority and take_precedence(priority)))
+        self.health.set("memory_locked", paced and self.configuration.lock_memory and lock_memory())
         # A volatile publisher does not match a transient local subscription and has to stop the robot all the same.
         volatile = QoSProfile(depth=10, durability=DurabilityPolicy.VOLATILE)
         for profile in (qos.LATCHED, volatile):
@@ -244,6 +245,9 @@ class RobotNode(Node):
 
 def _make_node() -> RobotNode:
     node = RobotNode()
+    # The first line that a process logs takes tens of milliseconds, in which rclpy's logger looks through all modules
+    # for its caller: better this one than a complaint in the middle of an episode.
+    node.get_logger().info(f"robot {node.spec.name!r}: {node.configuration.mode}, period {node.spec.period:g} s")
     # What is alive now lives for ever: without it, a full garbage collection takes well below a millisecond.
     gc.collect()
     gc.freeze()
