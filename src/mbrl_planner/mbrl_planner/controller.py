@@ -66,7 +66,7 @@ class PredictiveController:
                 return remaining
         start_step = time_step.step + delay_steps
         try:
-            state = self._state_at_start(time_step, delay_steps)
+            state = self.state_at_start(time_step, delay_steps)
             plan = self.planner.plan(state, deadline, (time_step.episode, start_step))
             check_plan(plan, self.planner.spec.action.lower, self.planner.spec.action.upper)
         except PlanningError:
@@ -76,7 +76,9 @@ class PredictiveController:
             self._kept = (time_step.episode, start_step, plan)
         return Reply(plan, start_step, solved=True)
 
-    def _state_at_start(self, time_step: TimeStep, delay_steps: int) -> Array:
+    def state_at_start(self, time_step: TimeStep, delay_steps: int) -> Array:
+        """State [state_size] that is planned from: that of `time_step`, moved through what is committed. Raises
+        PlanningError."""
         if delay_steps == 0:
             return time_step.state
         action = self.planner.spec.action

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model predictive control as a node: time step + model + task -> plan."""
 
-import dataclasses
 import math
 import os
 import time
 
 import torch
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from std_msgs.msg import String
 
 from mbrl_core.config import ConfigurationError
 from mbrl_core.messages import Plan, StepType, TimeStep
@@ -24,6 +24,7 @@ from mbrl_planner.nodes.garbage import GarbagePauses
 from mbrl_planner.nodes.inputs import LatchedInputs
 from mbrl_planner.nodes.optimism import OptimismWatch
 from mbrl_planner.nodes.pending import Pending
+from mbrl_planner.nodes.settings import TOPIC, PlannerSettings, computation
 from mbrl_planner.nodes.statistics import SolveStatistics
 from mbrl_planner.objective import ModelObjective, check_device
 from mbrl_planner.planner import OutOfTime, PlannerConfig, PlanningError
@@ -57,10 +58,11 @@ class PlannerNode(ManagedNode):
         parameters.finish(self, parameters.names_of(PLANNERS.configurations(), "planner"))
         check_device(self._config.device)
         check_risk(self._config, self._config.propagation, self._config.particles)
-        if not self.settings.replan:
-            self._config = dataclasses.replace(self._config, horizon=self.settings.open_loop_horizon)
-        self._lockstep = self.settings.mode == "lockstep"
         self._producer = f"{self.get_fully_qualified_name()}@{os.uname().nodename}:{os.getpid()}"
+        told = PlannerSettings(self.settings, self._kind, self._config, self._producer, computation(self._config))
+        self._config, self._lockstep = told.planned_config, told.lockstep
+        self._settings_publisher = self.create_publisher(String, TOPIC, LATCHED, event_callbacks=QUIET_PUBLISHER)
+        self._settings_publisher.publish(String(data=told.text()))
         self._health = Health(self)
         self._garbage = GarbagePauses()
         self._statistics = SolveStatistics()
