@@ -15,12 +15,16 @@ import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import CompressedImage
 
+from mbrl_core.config import ConfigurationError
 from mbrl_core.messages import StepType, TimeStep
 from mbrl_core.robot_file import load_robot
-from mbrl_msgs.msg import Model, RobotSpec
+from mbrl_msgs.msg import EpisodeLabel, Model, RobotSpec
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
+from mbrl_msgs.srv import Record
 from mbrl_policy import bags
+from mbrl_policy.nodes.recorded_topics import extra_topics
 from mbrl_ros import qos
 from mbrl_ros.conversions import spec_to_message, time_step_to_message
 
@@ -48,6 +52,7 @@ class Robot:
         self.specs = self.node.create_publisher(RobotSpec, "robot_spec", qos.LATCHED)
         self.steps = self.node.create_publisher(TimeStepMessage, "time_step", qos.TIME_STEP_RECORD)
         self.models = self.node.create_publisher(Model, "model", qos.LATCHED)
+        self._processes: list[subprocess.Popen[str]] = []
         self.figures: dict[str, str] = {}
         self.level = b"\x00"
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.STATUS)
@@ -59,24 +64,36 @@ class Robot:
                 self.figures = {item.key: item.value for item in status.values}
                 self.level = status.level
 
-    def start_recorder(self, run_directory: Path) -> "subprocess.Popen[str]":
+    def start_recorder(self, run_directory: Path, **changes: object) -> "subprocess.Popen[str]":
         command = [
             sys.executable,
             "-c",
             "from mbrl_policy.nodes.executables import recorder_node; recorder_node()",
             "--ros-args",
         ]
-        for name, value in (("robot_file", self.robot_file), ("run_directory", run_directory)):
+        values = {"robot_file": self.robot_file, "run_directory": run_directory, "minimum_free_space": 0.0, **changes}
+        for name, value in values.items():
             command += ["-p", f"{name}:={value}"]
         process = subprocess.Popen(
             command, env={**os.environ, "ROS_DOMAIN_ID": str(DOMAIN)}, stderr=subprocess.PIPE, text=True
         )
+        self._processes.append(process)
         self.until(lambda: self.steps.get_subscription_count() == 1 and bool(self.figures), "the recorder is there")
         return process
 
-    def step(self, number: int) -> None:
+    def record(self, command: int, **label: object) -> Record.Response:
+        """Calls the service."""
+        client = self.node.create_client(Record, "record")
+        self.until(client.service_is_ready, "the service record is there")
+        future = client.call_async(Record.Request(command=command, label=EpisodeLabel(**label)))
+        self.until(future.done, "an answer of record")
+        response = future.result()
+        assert response is not None
+        return response
+
+    def step(self, number: int, episode: int = 1) -> None:
         time_step = TimeStep(
-            episode=1,
+            episode=episode,
             step=number,
             step_type=StepType.MID if number else StepType.FIRST,
             state=np.array([number, 0.1]),
@@ -94,6 +111,9 @@ class Robot:
             self.executor.spin_once(timeout_sec=0.05)
 
     def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
         self.executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
@@ -106,10 +126,18 @@ def robot(tmp_path: Path) -> Iterator[Robot]:
     robot.close()
 
 
-def publish_steps(robot: Robot, count: int) -> None:
+def publish_steps(robot: Robot, count: int, episode: int = 1) -> None:
     for number in range(count):
-        robot.step(number)
+        robot.step(number, episode)
         time.sleep(0.002)
+
+
+def end(recorder: "subprocess.Popen[str]") -> str:
+    """Stops a recorder; returns what it has said."""
+    recorder.send_signal(signal.SIGTERM)
+    _, errors = recorder.communicate(timeout=3.0)
+    assert recorder.returncode == 0
+    return errors
 
 
 def test_a_stopped_recorder_leaves_a_whole_bag(robot: Robot, tmp_path: Path) -> None:
@@ -188,3 +216,80 @@ def test_a_recorder_that_cannot_write_says_so(robot: Robot, tmp_path: Path) -> N
     recorder.send_signal(signal.SIGTERM)
     _, errors = recorder.communicate(timeout=3.0)
     assert f"recording in {blocked}" in errors
+
+
+def test_bags_are_opened_labelled_and_finished_by_service(robot: Robot, tmp_path: Path) -> None:
+    recorder = robot.start_recorder(tmp_path / "run", record_at_once=False)
+    publish_steps(robot, 5)
+    refused = robot.record(Record.Request.LABEL, episode=1)
+    assert not refused.success and "START first, label before STOP" in refused.message
+    assert not (tmp_path / "run").exists()
+    for episode, folder in ((2, "bag"), (3, "bag_1")):
+        started = robot.record(Record.Request.START)
+        assert started.success and started.bag == str(tmp_path / "run" / folder)
+        assert robot.record(Record.Request.START).bag == started.bag
+        publish_steps(robot, 20, episode)
+        assert robot.record(Record.Request.LABEL, outcome=EpisodeLabel.FAILURE).success
+        label = robot.record(Record.Request.LABEL, outcome=EpisodeLabel.SUCCESS, task="lift", note="gently")
+        assert label.success and label.episode == episode
+        early = robot.record(Record.Request.LABEL, episode=1, discarded=True)
+        assert early.success and early.episode == 1
+        stopped = robot.record(Record.Request.STOP)
+        assert stopped.success and stopped.bag == started.bag
+        labels = [message for _, message in bags.read_messages(started.bag, ("episode_label",))]
+        said = [(item.episode, item.outcome, item.discarded, item.task, item.note) for item in labels]
+        assert said == [(episode, 2, False, "", ""), (episode, 1, False, "lift", "gently"), (1, 0, True, "", "")]
+        assert {step.episode for step in bags.read_time_steps(started.bag)} == {episode}
+        # Said once, before either bag was there.
+        assert bags.read_spec(started.bag).interface_hash == robot.spec.interface_hash
+    assert robot.record(Record.Request.STOP).bag == ""
+    end(recorder)
+
+
+@pytest.mark.parametrize(
+    ("command", "label", "text"),
+    [
+        (9, {}, "command 9, expected 1 (START), 2 (STOP) or 3 (LABEL)"),
+        (Record.Request.LABEL, {"outcome": 7}, "outcome 7, expected 0 (UNLABELLED)"),
+        (Record.Request.LABEL, {"episode": 8}, "episode 8, expected one that there has been; the newest is 1"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(
+    robot: Robot, tmp_path: Path, command: int, label: dict[str, object], text: str
+) -> None:
+    recorder = robot.start_recorder(tmp_path / "run")
+    publish_steps(robot, 5)
+    robot.until(lambda: int(robot.figures.get("recorded", 0)) > 5, "all is recorded")
+    answer = robot.record(command, **label)
+    assert not answer.success and text in answer.message
+    robot.until(lambda: robot.figures.get("refused/record") == "1", "the refusal is counted")
+    assert text in end(recorder)
+    assert len(bags.read_transitions(tmp_path / "run" / "bag")) == 4
+
+
+def test_topics_of_the_user_are_recorded_beside(robot: Robot, tmp_path: Path) -> None:
+    camera = robot.node.create_publisher(CompressedImage, "camera/compressed", 10)
+    recorder = robot.start_recorder(tmp_path / "run", topics="['camera/compressed sensor_msgs/msg/CompressedImage']")
+    robot.until(lambda: camera.get_subscription_count() == 1, "the recorder listens to the camera")
+    for number in range(10):
+        camera.publish(CompressedImage(format="jpeg", data=bytes([number] * 1000)))
+        time.sleep(0.01)
+    robot.until(lambda: int(robot.figures.get("recorded", 0)) > 10, "all is recorded")
+    end(recorder)
+    pictures = [message for _, message in bags.read_messages(tmp_path / "run" / "bag", ("compressed",))]
+    assert [int(picture.data[0]) for picture in pictures] == list(range(10))
+
+
+@pytest.mark.parametrize("entry", ["camera", "camera no_such_package/msg/Image", "camera sensor_msgs/msg/NoSuchType"])
+def test_topics_of_no_type_are_refused(entry: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected 'NAME PACKAGE/msg/TYPE' of a package that is there"):
+        extra_topics([entry])
+
+
+def test_a_disk_with_too_little_space_is_left_alone(robot: Robot, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    recorder = robot.start_recorder(tmp_path / "run", minimum_free_space=1e12, record_at_once=False)
+    answer = robot.record(Record.Request.START)
+    assert not answer.success and "MB free, expected at least 1e+12 MB" in answer.message
+    end(recorder)
+    assert not list((tmp_path / "run").iterdir())

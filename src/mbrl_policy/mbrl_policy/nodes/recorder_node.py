@@ -1,45 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records everything that is needed to re-create a run as rosbag2."""
 
+import shutil
 import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import Log
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Float64MultiArray
+from rclpy.serialization import deserialize_message, serialize_message
+from rosbags.interfaces import Connection
 
 from mbrl_core.config import ConfigurationError, parameter
 from mbrl_core.robot_file import load_robot
-from mbrl_msgs.msg import (
-    ControllerState,
-    ExperimentStatus,
-    LearnerStatus,
-    Model,
-    Plan,
-    Policy,
-    RobotSpec,
-    Task,
-    TimeStep,
-)
+from mbrl_msgs.msg import EpisodeLabel, TimeStep
+from mbrl_msgs.srv import Record
 from mbrl_policy.bag_writer import BagWriter
+from mbrl_policy.nodes.recorded_topics import LABELS, extra_topics, topics_of_a_run
 from mbrl_ros import parameters, process, qos
 from mbrl_ros.health import Health
 from mbrl_ros.lifecycle import ManagedNode
 from mbrl_ros.steady import steady_timer
 
-FLUSH_PERIOD = 0.2
-# Deeper than the publishers' own: a moment of a slow disk costs nothing.
-DEEP_JOINT_STATES = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
-DEEP_LATCHED = QoSProfile(
-    depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
+# What is younger than this may be lost when the process is killed.
+FLUSH_PERIOD = 0.1
+SPACE_PERIOD = 1.0
+MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -48,10 +34,18 @@ class RecorderConfig:
 
     robot_file: str = parameter("", "Path of the robot file; names the command topic")
     run_directory: str = parameter("", "Folder of the run; the bag is `bag` in it, or `bag_1` ... when that exists")
+    record_at_once: bool = parameter(True, "Record from activation on; false waits for the service `record`")
+    topics: tuple[str, ...] = parameter((), "Topics to record beside the suite's own, each 'NAME PACKAGE/msg/TYPE'")
+    minimum_free_space: float = parameter(
+        200.0, "Free space on the disk, MB, below which no recording starts or goes on", minimum=0.0
+    )
 
 
 class RecorderNode(ManagedNode):
-    """Writes raw messages as they come. A full disk ends the recording, never the node."""
+    """Writes raw messages as they come. A full disk ends the recording, never the node.
+
+    The service `record` opens and finishes bags and labels episodes. What is latched is written into each bag anew.
+    """
 
     def __init__(self) -> None:
         super().__init__("recorder")
@@ -60,47 +54,34 @@ class RecorderNode(ManagedNode):
         parameters.finish(self)
         if not self._config.run_directory:
             raise ConfigurationError("parameter 'run_directory': got '', expected the folder of the run")
-        command_topic = load_robot(self._config.robot_file).command_topic
-        self._topics: list[tuple[str, type[Any], QoSProfile]] = [
-            ("time_step", TimeStep, qos.TIME_STEP_RECORD),
-            ("plan", Plan, qos.STATUS),
-            ("task", Task, DEEP_LATCHED),
-            ("robot_spec", RobotSpec, DEEP_LATCHED),
-            ("model", Model, DEEP_LATCHED),
-            ("policy", Policy, DEEP_LATCHED),
-            ("controller_state", ControllerState, DEEP_LATCHED),
-            ("learner_status", LearnerStatus, qos.STATUS),
-            ("experiment_status", ExperimentStatus, DEEP_LATCHED),
-            ("emergency_stop", Bool, DEEP_LATCHED),
-            ("joint_states", JointState, DEEP_JOINT_STATES),
-            (command_topic, Float64MultiArray, qos.STATUS),
-            ("/diagnostics", DiagnosticArray, qos.STATUS),
-            ("/rosout", Log, qos.STATUS),
-        ]
+        own = topics_of_a_run(load_robot(self._config.robot_file).command_topic)
+        self._topics = [*own, *extra_topics(self._config.topics)]
+        self._names = [topic.name for topic in self._topics]
+        twice = [name for name in self._names if self._names.count(name) > 1]
+        if twice:
+            raise ConfigurationError(f"parameter 'topics': {twice[0]!r} is recorded anyway, expected each topic once")
         self._health = Health(self)
         self._listening = False
         self._offered = 0
         self._recorded_before = 0
         self._connections: list[Connection] = []
+        self._latched: dict[int, bytes] = {}
+        self._newest_step: bytes | None = None
+        self._own_labels: list[EpisodeLabel] = []  # written, and to come back by the topic
+        self._labels = self.create_publisher(EpisodeLabel, LABELS, qos.STATUS)
+        self.create_service(Record, "record", self._on_record)
         steady_timer(self, FLUSH_PERIOD, self._flush)
+        steady_timer(self, SPACE_PERIOD, self._watch_space)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Opens a new bag."""
-        try:
-            path = _free_name(Path(self._config.run_directory))
-            self._bag = BagWriter(path)
-            self._connections = [
-                self._bag.add_topic(self.resolve_topic_name(topic), _type_name(message_class), _bag_qos(profile))
-                for topic, message_class, profile in self._topics
-            ]
-        except OSError as error:
-            self._report_failure(error)
-            return TransitionCallbackReturn.FAILURE
-        finally:
-            self._listen()
-        self.get_logger().info(f"recording into {path}")
-        self._health.ok("recording")
-        return super().on_activate(state)
+        """Opens a new bag, unless the service is to do so."""
+        problem = ""
+        if self._config.record_at_once:
+            problem = self._begin()
+        else:
+            self._health.ok("waiting for the service record")
+        self._listen()
+        return TransitionCallbackReturn.FAILURE if problem else super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Finishes the bag."""
@@ -117,21 +98,120 @@ class RecorderNode(ManagedNode):
         self._finish()
         super().destroy_node()
 
+    # --- topics ---------------------------------------------------------------------------------------------------
+
     def _listen(self) -> None:
         """Subscribes, once the bag is open or has been reported as impossible: whom others find listening is ready."""
-        if not self._listening:
-            self._listening = True
-            for index, (topic, message_class, profile) in enumerate(self._topics):
-                self.create_subscription(message_class, topic, partial(self._on_message, index), profile, raw=True)
+        if self._listening:
+            return
+        self._listening = True
+        for index, topic in enumerate(self._topics):
+            take = partial(self._on_message, index)
+            if topic.name == "time_step":
+                take = partial(self._on_time_step, index)
+            elif topic.name == LABELS:
+                take = partial(self._on_label, index)
+            elif topic.latched:
+                take = partial(self._on_latched, index)
+            self.create_subscription(topic.message_class, topic.name, take, topic.profile, raw=True)
 
     def _on_message(self, index: int, content: bytes) -> None:
         self._offered += 1
+        self._write(index, content)
+
+    def _on_time_step(self, index: int, content: bytes) -> None:
+        self._newest_step = content
+        self._on_message(index, content)
+
+    def _on_latched(self, index: int, content: bytes) -> None:
+        self._latched[index] = content
+        self._on_message(index, content)
+
+    def _on_label(self, index: int, content: bytes) -> None:
+        label = deserialize_message(content, EpisodeLabel)
+        if label in self._own_labels:
+            self._own_labels.remove(label)
+        else:
+            self._on_message(index, content)
+
+    def _write(self, index: int, content: bytes) -> None:
         if self._bag is None:
             return
         try:
             self._bag.write(self._connections[index], time.time_ns(), content)
         except OSError as error:
             self._stop_recording(error)
+
+    # --- the service ----------------------------------------------------------------------------------------------
+
+    def _on_record(self, request: Record.Request, response: Record.Response) -> Record.Response:
+        if request.command == Record.Request.START:
+            response.message = "" if self._bag is not None else self._begin()
+        elif request.command == Record.Request.STOP:
+            response.bag = str(self._bag.path) if self._bag is not None else ""
+            self._finish()
+            self._health.ok("waiting for the service record")
+        elif request.command == Record.Request.LABEL:
+            response.message = self._label(request.label)
+            response.episode = request.label.episode
+        else:
+            response.message = f"record: command {request.command}, expected 1 (START), 2 (STOP) or 3 (LABEL)"
+        if self._bag is not None:
+            response.bag = str(self._bag.path)
+        response.success = not response.message
+        if response.message:
+            self._health.refuse("record", response.message)
+        return response
+
+    def _label(self, label: EpisodeLabel) -> str:
+        """Writes a label and tells others; returns why not."""
+        if self._bag is None:
+            return "record: nothing is being recorded; a label needs a bag that is open: START first, label before STOP"
+        outcomes = (EpisodeLabel.UNLABELLED, EpisodeLabel.SUCCESS, EpisodeLabel.FAILURE)
+        if label.outcome not in outcomes:
+            return f"record: outcome {label.outcome}, expected 0 (UNLABELLED), 1 (SUCCESS) or 2 (FAILURE)"
+        newest = 0 if self._newest_step is None else deserialize_message(self._newest_step, TimeStep).episode
+        if newest == 0 or label.episode > newest:
+            known = "none has been heard of" if newest == 0 else f"the newest is {newest}"
+            return f"record: episode {label.episode}, expected one that there has been; {known}"
+        label.episode = label.episode or newest
+        label.version = EpisodeLabel.VERSION
+        label.header.stamp = self.get_clock().now().to_msg()
+        self._on_message(self._names.index(LABELS), serialize_message(label))
+        self._flush()
+        if self._bag is None:
+            return "record: the label did not fit on the disk"
+        self._own_labels.append(label)
+        self._labels.publish(label)
+        return ""
+
+    # --- the bag --------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> str:
+        """Opens a bag; returns why not."""
+        directory = Path(self._config.run_directory)
+        try:
+            path = _free_name(directory)
+            short = self._lack_of_space()
+            if short:
+                self._health.refuse("disk", short)
+                self._health.error(f"not recording: {short}")
+                return short
+            self._bag = BagWriter(path)
+            self._connections = [
+                self._bag.add_topic(self.resolve_topic_name(topic.name), topic.type_name, topic.bag_qos())
+                for topic in self._topics
+            ]
+        except OSError as error:
+            self._stop_recording(error)
+            return f"recording in {directory}: {error.strerror}"
+        # Whoever reads this bag alone needs what was said once and for all.
+        for index, content in self._latched.items():
+            self._offered += 1
+            self._write(index, content)
+        self.get_logger().info(f"recording into {path}")
+        self._health.ok("recording")
+        return ""
 
     def _flush(self) -> None:
         if self._bag is not None:
@@ -142,8 +222,27 @@ class RecorderNode(ManagedNode):
         self._health.set("offered", self._offered)
         self._health.set("recorded", self._recorded_before + (self._bag.recorded if self._bag else 0))
 
+    def _watch_space(self) -> None:
+        if self._bag is None:
+            return
+        short = self._lack_of_space()
+        if short:
+            self._health.refuse("disk", short)
+            self._health.error(f"not recording any more: {short}; what was recorded before stays readable")
+            self._finish()
+
+    def _lack_of_space(self) -> str:
+        """What is short of free space, or nothing."""
+        directory = Path(self._config.run_directory)
+        free = shutil.disk_usage(directory).free / MEGABYTE
+        if free >= self._config.minimum_free_space:
+            return ""
+        return f"{directory}: {free:.0f} MB free, expected at least {self._config.minimum_free_space:g} MB"
+
     def _stop_recording(self, error: OSError) -> None:
-        self._report_failure(error)
+        where = self._config.run_directory
+        self._health.refuse("disk", f"recording in {where}: {error.strerror}; expected room for the bag")
+        self._health.error(f"not recording: {error.strerror} in {where}; what was recorded before stays readable")
         self._finish()
 
     def _finish(self) -> None:
@@ -157,38 +256,11 @@ class RecorderNode(ManagedNode):
         self._recorded_before += bag.recorded
         self.get_logger().info(f"{bag.path}: {bag.recorded} of {self._offered} messages recorded")
 
-    def _report_failure(self, error: OSError) -> None:
-        where = self._config.run_directory
-        self._health.refuse("disk", f"recording in {where}: {error.strerror}; expected room for the bag")
-        self._health.error(f"not recording: {error.strerror} in {where}; what was recorded before stays readable")
-
 
 def _free_name(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     names = ["bag"] + [f"bag_{number}" for number in range(1, 10_000)]
     return next(directory / name for name in names if not (directory / name).exists())
-
-
-def _type_name(message_class: type[Any]) -> str:
-    package, _, _ = message_class.__module__.partition(".")
-    return f"{package}/msg/{message_class.__name__}"
-
-
-def _bag_qos(profile: QoSProfile) -> Qos:
-    latched = profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
-    reliable = profile.reliability == ReliabilityPolicy.RELIABLE
-    unset = QosTime(0, 0)
-    return Qos(
-        history=QosHistory.KEEP_LAST,
-        depth=profile.depth,
-        reliability=QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT,
-        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
-        deadline=unset,
-        lifespan=unset,
-        liveliness=QosLiveliness.SYSTEM_DEFAULT,
-        liveliness_lease_duration=unset,
-        avoid_ros_namespace_conventions=False,
-    )
 
 
 def main() -> int:
