@@ -71,7 +71,7 @@ class OnnxFile:
             attributes = {text(entry, 1): entry[3][0] for entry in map(fields, node.get(5, []))}
             arguments = [values[name.decode()] for name in node[1]]
             result = OPERATORS[text(node, 4)](*arguments, **attributes)
-            assert result.dtype == np.float32
+            assert result.dtype == (np.int64 if text(node, 4) == "ArgMax" else np.float32)
             values[text(node, 2)] = result
         (output,) = self.outputs
         return values[output]
@@ -89,6 +89,7 @@ def gemm(a: np.ndarray, b: np.ndarray, c: np.ndarray, transB: int) -> np.ndarray
 
 OPERATORS = {
     "Add": np.add,
+    "ArgMax": lambda data, axis, keepdims: np.argmax(data, axis, keepdims=bool(keepdims)),
     "Concat": lambda *parts, axis: np.concatenate(parts, axis),
     "Cos": np.cos,
     "Div": np.divide,

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from mbrl_core.config import describe
 from mbrl_core.policies import POLICIES, Policy, make_policy
 from mbrl_core.specs import ActionSpec, RobotSpec, StateSpec
 
@@ -27,12 +28,30 @@ SPEC = RobotSpec(
 HORIZON = 5
 STEP = 3
 NETWORKS = [kind for kind in POLICIES.names() if kind != "time_varying_linear"]
-SMALL = {"mlp": {"hidden_units": 16}, "rbf": {"basis_functions": 12}, "time_varying_linear": {"horizon": HORIZON}}
+SMALL = {
+    "mlp": {"hidden_units": 16},
+    "rbf": {"basis_functions": 12},
+    "time_varying_linear": {"horizon": HORIZON},
+    "mixture": {"hidden_units": 16, "components": 3, "least_std": 0.1},
+    "chunks": {"hidden_units": 16, "chunk": 4},
+}
+COVARIANCES = {
+    kind: next(each.choices for each in describe(POLICIES.get(kind).configuration) if each.name == "covariance")
+    for kind in NETWORKS
+}
 # Every kind with what all networks can be told to do.
 CASES: list[tuple[str, dict[str, Any]]] = [
     *[(kind, {"squash": squash}) for kind in NETWORKS for squash in (False, True)],
-    *[(kind, {"covariance": "full", "squash": squash}) for kind in NETWORKS for squash in (False, True)],
-    *[(kind, {"covariance": "state", "observed": ["x_velocity", "angle"]}) for kind in NETWORKS],
+    *[
+        (kind, {"covariance": "full", "squash": squash})
+        for kind in NETWORKS
+        if "full" in (COVARIANCES[kind] or ())
+        for squash in (False, True)
+    ],
+    *[
+        (kind, {"covariance": (COVARIANCES[kind] or ("",))[0], "observed": ["x_velocity", "angle"]})
+        for kind in NETWORKS
+    ],
     ("time_varying_linear", {}),
 ]
 

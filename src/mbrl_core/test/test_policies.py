@@ -108,13 +108,17 @@ def test_densities_integrate_to_one(policy: Policy) -> None:
 def test_any_leading_shape_is_a_batch(policy: Policy) -> None:
     batch = states(6).reshape(2, 3, 4)
     together = policy.act(batch, STEP)
-    assert together.batch_shape == (2, 3) and together.rsample((7,)).shape == (7, 2, 3, 2)
+    assert together.batch_shape == (2, 3) and together.sample((7,)).shape == (7, 2, 3, 2)
     alone = torch.stack([policy.act(state, STEP).gaussian.mean for state in batch.reshape(6, 4)])
     torch.testing.assert_close(together.gaussian.mean, alone.reshape(2, 3, 2))
 
 
 def test_samples_have_gradients_in_every_weight_that_is_used(policy: Policy) -> None:
-    policy.act(states(5), torch.tensor([0, 1, 2, 3, 4])).rsample().square().sum().backward()
+    actions = policy.act(states(5), torch.tensor([0, 1, 2, 3, 4]))
+    if actions.has_rsample:
+        actions.rsample().square().sum().backward()
+    else:
+        actions.log_prob(actions.sample()).sum().backward()
     for name, weights in policy.named_parameters():
         assert weights.grad is not None and bool(weights.grad.abs().sum() > 0.0), name
 

@@ -80,7 +80,7 @@ def test_wrong_shapes_types_and_names_are_refused(policy: Policy, path: Path) ->
     ("changes", "message"),
     [
         ({"role": "learner"}, "got a checkpoint of 'learner', expected 'policy'"),
-        ({"kind": "lookup"}, "unknown policy 'lookup', expected one of: linear, mlp"),
+        ({"kind": "lookup"}, "unknown policy 'lookup', expected one of: chunks, linear, mixture, mlp"),
         ({"kind": None}, "without interface_hash, kind or configuration"),
         ({"configuration": {"hidden_unit": 3}}, "unknown parameter 'hidden_unit'"),
         ({"configuration": {"hidden_layers": 0}}, "'hidden_layers': got 0, expected at least 1"),

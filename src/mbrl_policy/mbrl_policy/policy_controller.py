@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbrl_core.messages import Plan, StepType, TimeStep
-from mbrl_core.policies.fast import FastPolicy, FastTimeVarying
+from mbrl_core.policies.fast import ChunkMemory, FastChunks, FastPolicy, FastTimeVarying
 from mbrl_core.specs import Array, RobotSpec, state_difference
 
 
@@ -49,6 +49,9 @@ class PolicyController:
 
     A policy along a nominal trajectory is already of this form: its own rows are sent, as many as can be valid, and no
     fewer than `rows` while there are some.
+
+    A policy of chunks says itself what to do in later steps: rows are the means of what the chunks of this episode say
+    for them, without feedback.
     """
 
     def __init__(self, policy: FastPolicy, spec: RobotSpec, rows: int = 1) -> None:
@@ -57,6 +60,7 @@ class PolicyController:
         self._spec = spec
         self._angular = spec.state.angular
         self._before: TimeStep | None = None
+        self._chunks = ChunkMemory(policy.ensembling) if isinstance(policy, FastChunks) else None
 
     def warm_up(self) -> None:
         """Loads what the first evaluations of a process load."""
@@ -64,6 +68,8 @@ class PolicyController:
         for _ in range(10):
             self.policy.action(state, 0)
             self.policy.linearised(state, 0)
+            if isinstance(self.policy, FastChunks):
+                self.policy.chunk(state)
 
     def take_over(self, other: "PolicyController") -> None:
         """Goes on where another policy's controller stopped."""
@@ -73,18 +79,20 @@ class PolicyController:
         """Plan from step `time_step.step + delay_steps` on, of at least `least_rows` rows; None when that is beyond the
         policy's horizon.
 
-        Raises PolicyFailed when the policy's numbers are not finite.
+        Raises PolicyFailed when the policy's numbers are not finite, or its chunks too short for the delay.
         """
         start = time_step.step + delay_steps
-        rate = state_rate(self._before, time_step, self._spec)
-        self._before = time_step
+        before, self._before = self._before, time_step
+        rate = state_rate(before, time_step, self._spec)
         rows = max(self.rows, least_rows)
         if self.policy.horizon is not None:
             rows = min(rows, self.policy.horizon - start)
             if rows < 1:
                 return None
         with np.errstate(all="ignore"):  # what overflows is told below
-            if isinstance(self.policy, FastTimeVarying):
+            if isinstance(self.policy, FastChunks):
+                plan = self._chunk_rows(self.policy, before, time_step, start, rows)
+            elif isinstance(self.policy, FastTimeVarying):
                 plan = self._nominal_rows(self.policy, start, delay_steps)
             elif delay_steps == 0 and rows == 1:
                 plan = Plan(self.policy.action(time_step.state, start)[None])
@@ -104,6 +112,21 @@ class PolicyController:
             predicted_states=guesses,
             gains=np.array([gain for _, gain in laws]),
         )
+
+    def _chunk_rows(
+        self, policy: FastChunks, before: TimeStep | None, time_step: TimeStep, start: int, rows: int
+    ) -> Plan:
+        assert self._chunks is not None
+        if before is None or time_step.step_type == StepType.FIRST or before.episode != time_step.episode:
+            self._chunks.clear()
+        self._chunks.add(time_step.step, policy.chunk(time_step.state))
+        actions = self._chunks.actions(start, rows)
+        if not len(actions):
+            raise PolicyFailed(
+                f"policy: its chunks end before step {start}, where the plan for the state of step {time_step.step}"
+                " begins; expected a longer `chunk` or a shorter delay"
+            )
+        return Plan(actions)
 
     def _nominal_rows(self, policy: FastTimeVarying, start: int, delay_steps: int) -> Plan:
         rows = max(self.rows, self._spec.max_open_loop_steps + 1 - delay_steps)

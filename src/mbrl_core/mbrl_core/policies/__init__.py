@@ -4,6 +4,7 @@ package that needs torch.
 """
 
 from mbrl_core.policies.base import POLICIES, LinearGaussian, Policy, PolicyError, make_policy
+from mbrl_core.policies.chunks import ChunkPolicy
 from mbrl_core.policies.distribution import ActionDistribution
 from mbrl_core.policies.files import (
     load_policy,
@@ -12,6 +13,7 @@ from mbrl_core.policies.files import (
     policy_from_arrays,
     save_policy,
 )
+from mbrl_core.policies.mixture import MixtureDistribution, MixturePolicy
 from mbrl_core.policies.network import LOG_STD_RANGE, NetworkPolicy, NetworkPolicyConfig
 from mbrl_core.policies.onnx import export_onnx
 from mbrl_core.policies.time_varying import TimeVaryingLinearPolicy
@@ -20,7 +22,10 @@ __all__ = [
     "LOG_STD_RANGE",
     "POLICIES",
     "ActionDistribution",
+    "ChunkPolicy",
     "LinearGaussian",
+    "MixtureDistribution",
+    "MixturePolicy",
     "NetworkPolicy",
     "NetworkPolicyConfig",
     "Policy",

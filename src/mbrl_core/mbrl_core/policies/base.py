@@ -22,6 +22,8 @@ POLICIES: Registry["Policy"] = Registry(
         "mbrl_core.policies.linear",
         "mbrl_core.policies.rbf",
         "mbrl_core.policies.time_varying",
+        "mbrl_core.policies.mixture",
+        "mbrl_core.policies.chunks",
     ),
 )
 

@@ -74,6 +74,38 @@ class FastLayers(FastFunction):
         return last @ hidden[-1] + bias, jacobian
 
 
+class FastMixture(FastFunction):
+    """The mean of the heaviest of K components: hidden layers as `FastLayers` has them, logits (weight [K, units], bias
+    [K]) and means (weight [K, m, units], bias [K, m]) of what they give.
+    """
+
+    def __init__(
+        self, hidden: list[tuple[Floats, Floats]], logits: tuple[Floats, Floats], means: tuple[Floats, Floats]
+    ) -> None:
+        self.hidden = [(np.array(weight, np.float32), np.array(bias, np.float32)) for weight, bias in hidden]
+        self.logits, self.means = (
+            (np.array(weight, np.float32), np.array(bias, np.float32)) for weight, bias in (logits, means)
+        )
+
+    def value(self, observation: Floats) -> Floats:
+        values, index = self._heaviest(observation)
+        weight, bias = self.means
+        return weight[index] @ values + bias[index]
+
+    def with_jacobian(self, observation: Floats) -> tuple[Floats, Floats]:
+        _, index = self._heaviest(observation)
+        weight, bias = self.means
+        return FastLayers([*self.hidden, (weight[index], bias[index])]).with_jacobian(observation)
+
+    def _heaviest(self, observation: Floats) -> tuple[Floats, int]:
+        """What the hidden layers give [units], and the component."""
+        values = observation
+        for weight, bias in self.hidden:
+            values = np.tanh(weight @ values + bias)
+        weight, bias = self.logits
+        return values, int(np.argmax(weight @ values + bias))
+
+
 class FastRadial(FastFunction):
     """weight [m, count] times Gaussian bumps around centres [count, k], plus bias [m]; inverse_length [k]."""
 
@@ -140,6 +172,63 @@ class FastNetwork(FastPolicy):
             return action, gain
         share = np.tanh(action)
         return self.centre + self.half_range * share, (self.half_range * (1.0 - share * share))[:, None] * gain
+
+
+class FastChunks(FastNetwork):
+    """A network that gives the actions of several steps at once; by itself, the first of them.
+
+    `rows` has all, [k m]; `ensembling` is m of `ChunkMemory`.
+    """
+
+    def __init__(
+        self,
+        action: ActionSpec,
+        observation: Observation,
+        function: FastFunction,
+        squash: bool,
+        rows: FastFunction,
+        ensembling: float,
+    ) -> None:
+        super().__init__(action, observation, function, squash)
+        self.rows, self.ensembling = rows, ensembling
+
+    def chunk(self, state: Array) -> Array:
+        """Actions [k, m] of the steps from that of a state [n] on, within the limits."""
+        values = self.rows.value(self.observation.of(state)).astype(np.float64).reshape(-1, len(self.lower))
+        return self.centre + self.half_range * np.tanh(values) if self.squash else self.clipped(values)
+
+
+class ChunkMemory:
+    """Temporal ensembling (Zhao et al. 2023, section IV-A): the mean of what the chunks of an episode say for a step,
+    the i-th oldest of them weighted by w_i = exp(-m i).
+    """
+
+    def __init__(self, ensembling: float) -> None:
+        self._ensembling = ensembling
+        self._chunks: list[tuple[int, Array]] = []
+
+    def clear(self) -> None:
+        """Forgets all: an episode begins."""
+        self._chunks = []
+
+    def add(self, step: int, chunk: Array) -> None:
+        """Takes a chunk [k, m] whose first row is for `step`; those that end before are forgotten, as are those of the
+        same step or later: steps only grow.
+        """
+        kept = [(first, rows) for first, rows in self._chunks if first < step < first + len(rows)]
+        self._chunks = [*kept, (step, np.array(chunk))]
+
+    def actions(self, step: int, rows: int) -> Array:
+        """[at most `rows`, m] for the steps from `step` on, fewer where no chunk reaches so far."""
+        result = []
+        for at in range(step, step + rows):
+            said = [chunk[at - first] for first, chunk in self._chunks if first <= at < first + len(chunk)]
+            if not said:
+                break
+            exponents = -self._ensembling * np.arange(len(said))
+            weights = np.exp(exponents - exponents.max())
+            result.append(weights @ np.array(said) / weights.sum())
+        return np.array(result).reshape(len(result), -1)
 
 
 class FastTimeVarying(FastPolicy):

@@ -38,11 +38,8 @@ class MlpPolicy(NetworkPolicy):
 
     def __init__(self, config: MlpPolicyConfig, spec: RobotSpec) -> None:
         super().__init__(config, spec)
-        sizes = [self.observation_size] + [config.hidden_units] * config.hidden_layers
-        layers: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise(sizes):
-            layers += [nn.Linear(inputs, outputs), nn.Tanh()]
-        last = nn.Linear(sizes[-1], self.output_count)
+        layers = hidden_layers(self.observation_size, config.hidden_layers, config.hidden_units)
+        last = nn.Linear(config.hidden_units, self.output_count)
         with torch.no_grad():
             last.weight.mul_(0.01)
             last.bias[: spec.action.size] = 0.0
@@ -60,3 +57,10 @@ class MlpPolicy(NetworkPolicy):
         weight, bias = layers.pop()
         size = self.spec.action.size
         return FastLayers([*layers, (weight[:size], bias[:size])])
+
+
+def hidden_layers(inputs: int, layers: int, units: int) -> list[nn.Module]:
+    """Affine layers of `units` outputs, each followed by tanh, with newly drawn weights."""
+    sizes = [inputs] + [units] * layers
+    pairs = [[nn.Linear(before, after), nn.Tanh()] for before, after in itertools.pairwise(sizes)]
+    return [module for pair in pairs for module in pair]

@@ -9,7 +9,15 @@ import numpy as np
 
 from mbrl_core.checkpoint import write_atomically
 from mbrl_core.policies.base import Policy, PolicyError
-from mbrl_core.policies.fast import FastFunction, FastLayers, FastNetwork, FastPolicy, FastRadial, FastTimeVarying
+from mbrl_core.policies.fast import (
+    FastFunction,
+    FastLayers,
+    FastMixture,
+    FastNetwork,
+    FastPolicy,
+    FastRadial,
+    FastTimeVarying,
+)
 from mbrl_core.policies.onnx_file import GraphBuilder, Value, model_bytes
 
 
@@ -18,7 +26,8 @@ def export_onnx(policy: Policy, path: str | Path) -> None:
 
     Inputs: `state` float32 [batch, n], SI units in the order of the robot's spec; for kinds that depend on time also
     `step` int64 [batch], counted from the first time step of an episode and below the horizon. Output: `action`
-    float32 [batch, m], normalised units, within the limits. Metadata name the kind, interface hash, states, actions and
+    float32 [batch, m], normalised units, within the limits: of a mixture the heaviest component's mean, of chunks the
+    first row, since a graph remembers no chunks before. Metadata name the kind, interface hash, states, actions and
     the scale of an action in its unit. Raises PolicyError for a kind whose `fast` form has no graph; OSError.
     """
     fast = policy.fast()
@@ -79,6 +88,8 @@ def _function(builder: GraphBuilder, function: FastFunction, observation: str, k
             values = builder.add("Tanh", values) if index else values
             values = builder.add("Gemm", values, weight, bias, transB=1)
         return values
+    if isinstance(function, FastMixture):
+        return _mixture(builder, function, observation)
     if isinstance(function, FastRadial):
         difference = builder.add("Sub", builder.add("Unsqueeze", observation, _integers(1)), function.centres)
         distance = builder.add("Mul", difference, function.inverse_length)
@@ -86,6 +97,17 @@ def _function(builder: GraphBuilder, function: FastFunction, observation: str, k
         bumps = builder.add("Exp", builder.add("Mul", squares, _float(-0.5)))
         return builder.add("Gemm", bumps, function.weight, function.bias, transB=1)
     raise PolicyError(f"policy {kind!r}: no ONNX graph for {type(function).__name__}, its form for inference")
+
+
+def _mixture(builder: GraphBuilder, function: FastMixture, observation: str) -> str:
+    hidden = observation
+    for weights, biases in function.hidden:
+        hidden = builder.add("Tanh", builder.add("Gemm", hidden, weights, biases, transB=1))
+    logits = builder.add("Gemm", hidden, *function.logits, transB=1)
+    index = builder.add("ArgMax", logits, axis=1, keepdims=0)
+    weight, bias = (builder.add("Gather", _float(values), index, axis=0) for values in function.means)
+    product = builder.add("MatMul", weight, builder.add("Unsqueeze", hidden, _integers(2)))
+    return builder.add("Add", builder.add("Squeeze", product, _integers(2)), bias)
 
 
 def _time_varying(builder: GraphBuilder, fast: FastTimeVarying) -> str:

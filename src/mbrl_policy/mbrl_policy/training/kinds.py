@@ -2,7 +2,10 @@
 """The modules that register trainer kinds: one line for each."""
 
 MODULES: tuple[str, ...] = (
+    "mbrl_policy.imitation.behavioural_cloning",
     "mbrl_policy.imitation.dagger",
+    "mbrl_policy.imitation.gated_dagger",
+    "mbrl_policy.imitation.noise_injection",
     "mbrl_policy.imitation.noisy_teacher",
     "mbrl_policy.imitation.plato",
     "mbrl_policy.imitation.trajectory_ensemble",
