@@ -25,13 +25,14 @@ Usage: ./mbrl COMMAND [ARGUMENTS]        ./mbrl COMMAND --help tells more
   test [PYTEST ARGUMENTS]        ruff, mypy and the tests
   bench NAME                     a benchmark of benchmarks/
   plot RUN                       draw the pictures of a run again; --ledger: where return was lost
+  replay RUN --step K            recompute a planner's decision, as it was or with something changed
   setup                          only the set-up that every command does where it is due
   clean [--runs]                 remove the environment and all that was built
 
 The first command makes a private ROS 2 environment in .mbrl/ and builds the packages there; it takes some
 minutes once. MBRL_PYTHON names the Python (3.10 to 3.13) to make it from.
 """
-COMMANDS = ("demo", "launch", "run", "shell", "test", "bench", "plot", "select", "tune")
+COMMANDS = ("demo", "launch", "run", "shell", "test", "bench", "plot", "replay", "select", "tune")
 SETUP_USAGE = """\
 Usage: ./mbrl setup
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMMANDS = ("bench", "demo", "launch", "plot", "run", "select", "shell", "test", "tune")
+COMMANDS = ("bench", "demo", "launch", "plot", "replay", "run", "select", "shell", "test", "tune")
 
 
 def main(arguments: list[str]) -> int:
