@@ -136,6 +136,7 @@ def task_to_message(task: Task, interface_hash: str, stamp: Time) -> TaskMessage
         weight_names=list(task.weights),
         weight_values=list(task.weights.values()),
         obstacles=list(task.obstacles),
+        content=array.array("B", task.content),
     )
     message.header.stamp = stamp
     return message
@@ -157,6 +158,7 @@ def task_from_message(message: TaskMessage, spec: RobotSpec) -> Task:
             dict(zip(message.weight_names, message.weight_values, strict=True)),
             message.version,
             tuple(message.obstacles),
+            bytes(message.content),
         )
         task.check_robot(spec)
         task.check_reward()

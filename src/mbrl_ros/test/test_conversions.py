@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages come back as they went; damaged ones are refused with a reason."""
 
+import array
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 
+from mbrl_core.learned_reward import LearnedReward
 from mbrl_core.messages import EndReason, Plan, StepType, TimeStep
+from mbrl_core.reward_network import RewardLayout, encode_reward
 from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import TASKS, make_task
 from mbrl_ros import conversions
@@ -122,3 +125,44 @@ def test_a_bad_task_or_spec_is_refused() -> None:
     spec_message.period = 0.05
     with pytest.raises(MessageError, match="interface"):
         conversions.spec_from_message(spec_message)
+
+
+def learned_reward() -> LearnedReward:
+    layout = RewardLayout.of(SPEC, False, "squares", 0)
+    size = layout.input_size
+    arrays = {
+        "shift": np.zeros(size), "scale": np.ones(size), "head/weight": np.eye(size), "head/bias": np.ones(size),
+        "effort": np.full(SPEC.action.size, 0.1),
+    }  # fmt: skip
+    return LearnedReward(content=encode_reward(layout, arrays), version=7, weights={"effort": 0.5})
+
+
+def test_a_learned_reward_comes_back_whole() -> None:
+    task = learned_reward()
+    again = conversions.task_from_message(conversions.task_to_message(task, SPEC.interface_hash, STAMP), SPEC)
+    assert again == task and again.content == task.content
+    state, action = np.ones(SPEC.state.size), np.ones(SPEC.action.size)
+    assert again.reward(state, action, state) == task.reward(state, action, state)
+
+
+def test_a_damaged_learned_reward_is_refused() -> None:
+    message = conversions.task_to_message(learned_reward(), SPEC.interface_hash, STAMP)
+    whole = bytes(message.content)
+    not_finite = bytearray(whole)
+    not_finite[-8:] = np.array([np.nan]).tobytes()
+    for content, told in (
+        (b"", "got 0 bytes"),
+        (whole[:-1], "not a whole safetensors file"),
+        (whole[:20], "not a whole safetensors file"),
+        (bytes(not_finite), "not finite"),
+    ):
+        message.content = array.array("B", content)
+        with pytest.raises(MessageError, match=told) as caught:
+            conversions.task_from_message(message, SPEC)
+        assert caught.value.reason == "invalid_task"
+    # Of another robot, sent as if it were of this one.
+    other = dataclasses.replace(SPEC, period=2.0 * SPEC.period)
+    message.content = array.array("B", whole)
+    message.interface_hash = other.interface_hash
+    with pytest.raises(MessageError, match="learned on interface"):
+        conversions.task_from_message(message, other)
