@@ -24,6 +24,7 @@ setup(
             "explore_node = mbrl_policy.nodes.executables:explore_node",
             "policy_node = mbrl_policy.nodes.executables:policy_node",
             "recorder_node = mbrl_policy.nodes.executables:recorder_node",
+            "teleop_node = mbrl_policy.nodes.executables:teleop_node",
             "trainer_node = mbrl_policy.nodes.executables:trainer_node",
         ]
     },
