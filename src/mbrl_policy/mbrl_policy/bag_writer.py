@@ -12,16 +12,14 @@ from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionMode
 from rosbags.rosbag2.storage_mcap import McapWriter
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from mbrl_msgs.msg import TimeStep
+from mbrl_ros.bag_types import make_typestore as make_typestore
 
 CHUNK_BYTES = 64 * 1024
 RESERVE_BYTES = 1024 * 1024
 # What the index of one chunk takes at the end of the file, generously, and what everything else there takes.
 INDEX_BYTES_PER_CHUNK = 512
-OWN_PACKAGE = "mbrl_msgs"
 
 
 class WholeWriteFile:
@@ -163,19 +161,3 @@ class BagWriter:
 
 class _SmallChunkWriter(Writer):
     STORAGE_PLUGINS = {StoragePlugin.MCAP: SmallChunkStorage}
-
-
-def make_typestore() -> Typestore:
-    """Types of ROS 2 and of this suite, the latter from the installed .msg files."""
-    # The .msg files lie in the package's share folder; looked up here so that reading a bag needs no ament index.
-    from ament_index_python.packages import get_package_share_directory
-
-    typestore = get_typestore(Stores.ROS2_JAZZY)
-    folder = Path(get_package_share_directory(OWN_PACKAGE)) / "msg"
-    types = {}
-    for path in sorted(folder.glob("*.msg")):
-        types.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"{OWN_PACKAGE}/msg/{path.stem}"))
-    if f"{OWN_PACKAGE}/msg/{TimeStep.__name__}" not in types:
-        raise FileNotFoundError(f"{folder}: no message definitions of {OWN_PACKAGE}")
-    typestore.register(types)
-    return typestore

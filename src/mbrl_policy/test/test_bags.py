@@ -10,40 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from example_bags import QOS, SPEC, episode
 from rclpy.serialization import serialize_message
 
 from mbrl_core.dataset import TransitionAssembler, Transitions
-from mbrl_core.messages import EndReason, StepType, TimeStep
-from mbrl_core.specs import ActionSpec, RobotSpec, StateSpec
+from mbrl_core.messages import TimeStep
 from mbrl_policy import bags
 from mbrl_policy.bag_writer import BagWriter, WholeWriteFile
-from mbrl_policy.nodes.recorder_node import DEEP_LATCHED, _bag_qos
+from mbrl_ros.bag_reading import collect
 from mbrl_ros.conversions import spec_to_message, time_step_to_message
-
-SPEC = RobotSpec(
-    name="slide",
-    period=0.02,
-    state=StateSpec(("x", "v"), ("linear", "linear"), ("m", "m/s"), (-np.inf, -np.inf), (np.inf, np.inf)),
-    action=ActionSpec(("x",), ("effort",), ("N",), (-1.0,), (1.0,), (2.0,), (np.inf,)),
-)
-QOS = _bag_qos(DEEP_LATCHED)
-
-
-def episode(number: int, steps: int) -> list[TimeStep]:
-    random = np.random.default_rng(number)
-    return [
-        TimeStep(
-            episode=number,
-            step=step,
-            step_type=StepType.FIRST if step == 0 else StepType.LAST if step == steps else StepType.MID,
-            end_reason=EndReason.TIME_LIMIT if step == steps else EndReason.NOT_ENDED,
-            state=random.normal(size=2),
-            action=random.uniform(-1.0, 1.0, 1) if step else np.full(1, np.nan),
-            action_valid=step > 0,
-            committed_actions=np.zeros((0, 1)),
-        )
-        for step in range(steps + 1)
-    ]
 
 
 def write(path: Path, steps: list[TimeStep], close: bool = True) -> BagWriter:
@@ -64,7 +39,7 @@ def write(path: Path, steps: list[TimeStep], close: bool = True) -> BagWriter:
 
 def expected(steps: list[TimeStep]) -> Transitions:
     assembler = TransitionAssembler()
-    return bags._collect([item for step in steps if (item := assembler.add(step)) is not None], SPEC)
+    return collect([item for step in steps if (item := assembler.add(step)) is not None], SPEC)
 
 
 def test_transitions_come_back_bit_by_bit(tmp_path: Path) -> None:
