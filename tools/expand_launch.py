@@ -61,6 +61,16 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
             "policy_file": "/tmp/a run/policy.safetensors",
         },
     ),
+    "record_default": ("launch/record.launch.yaml", {}),
+    "record_beside": (
+        "launch/record.launch.yaml",
+        {"with_robot": "false", "namespace": "fleet/one", "share": "0.5", "released": "policy", "robot": "reacher"},
+    ),
+    "imitate_default": ("launch/imitate.launch.yaml", {}),
+    "imitate_changed": (
+        "launch/imitate.launch.yaml",
+        {"namespace": "fleet/one", "robot": "reacher", "policy": "rbf", "run_directory": "/tmp/a run"},
+    ),
     "train_default": ("launch/train.launch.yaml", {}),
     "train_changed": (
         "launch/train.launch.yaml",

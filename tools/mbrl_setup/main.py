@@ -20,6 +20,9 @@ Usage: ./mbrl COMMAND [ARGUMENTS]        ./mbrl COMMAND --help tells more
   launch FILE [argument:=value]  run a launch file of ROS 2
   run PACKAGE EXECUTABLE         run one node
   select CONTROLLER              say who moves a robot that is running
+  teleop                         move it with the keys of this terminal
+  record start|stop|label        record it, and say how an episode went
+  train ALGORITHM [--data BAG]   have its trainer make a policy
   tune planner                   fit a planner's preset to this machine
   shell                          a shell in which Python finds ROS 2 and the packages
   test [PYTEST ARGUMENTS]        ruff, mypy and the tests
@@ -32,7 +35,9 @@ Usage: ./mbrl COMMAND [ARGUMENTS]        ./mbrl COMMAND --help tells more
 The first command makes a private ROS 2 environment in .mbrl/ and builds the packages there; it takes some
 minutes once. MBRL_PYTHON names the Python (3.10 to 3.13) to make it from.
 """
-COMMANDS = ("demo", "launch", "run", "shell", "test", "bench", "plot", "replay", "select", "tune")
+COMMANDS = (
+    "demo", "launch", "run", "shell", "test", "bench", "plot", "replay", "select", "tune", "record", "teleop", "train",
+)  # fmt: skip
 SETUP_USAGE = """\
 Usage: ./mbrl setup
 

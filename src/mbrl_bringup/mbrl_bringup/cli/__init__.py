@@ -10,7 +10,9 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMMANDS = ("bench", "demo", "launch", "plot", "replay", "run", "select", "shell", "test", "tune")
+COMMANDS = (
+    "bench", "demo", "launch", "plot", "record", "replay", "run", "select", "shell", "teleop", "test", "train", "tune",
+)  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
