@@ -12,6 +12,9 @@ from mbrl_msgs.action import StartEpisode
 from mbrl_msgs.msg import EpisodeLabel, TimeStep
 from mbrl_msgs.srv import EndEpisode, Record, SelectController
 from mbrl_ros.health import Health
+from mbrl_ros.steady import now_ns
+
+PATIENCE_NS = 5_000_000_000
 
 
 class DemonstrationDesk:
@@ -25,6 +28,7 @@ class DemonstrationDesk:
         self._end = node.create_client(EndEpisode, "end_episode")
         self._record = node.create_client(Record, "record")
         self._starting = False
+        self._asked_ns = 0
 
     def select(self, controller: str) -> None:
         """Asks robot_node to let `controller` move the robot."""
@@ -32,16 +36,20 @@ class DemonstrationDesk:
 
     def start(self, controller: str, max_steps: int) -> None:
         """Starts an episode of at most `max_steps` (0: unlimited), and recording where there is a recorder."""
-        if self._starting:
+        # An answer can be lost while two nodes have only half discovered each other: the button then works again.
+        if self._starting and now_ns() - self._asked_ns < PATIENCE_NS:
             return
         if not self._starts.server_is_ready():
             self._health.refuse("desk/start_episode", "start_episode: nobody serves it; expected robot_node")
             return
-        if self._record.service_is_ready():
-            self._call(self._record, Record.Request(command=Record.Request.START), "record")
-        self._starting = True
+        self._starting, self._asked_ns = True, now_ns()
         goal = StartEpisode.Goal(controller=controller, max_steps=max_steps)
-        self._starts.send_goal_async(goal).add_done_callback(self._on_start_answer)
+        if not self._record.service_is_ready():
+            self._begin(goal)
+            return
+        # An episode that is to be recorded does not begin before its bag is open, nor without it.
+        opened = self._record.call_async(Record.Request(command=Record.Request.START))
+        opened.add_done_callback(lambda future: self._on_bag(future, goal))
 
     def finish(self, episode: int, running: bool, outcome: int, discarded: bool) -> None:
         """Ends an episode that is running, and labels it where there is a recorder."""
@@ -56,6 +64,17 @@ class DemonstrationDesk:
             self._call(self._record, Record.Request(command=Record.Request.LABEL, label=label), "record")
         else:
             self._health.refuse("desk/record", f"record: no recorder, so episode {episode} has no label")
+
+    def _on_bag(self, future: Future, goal: StartEpisode.Goal) -> None:
+        answer = future.result()
+        if answer is not None and answer.success:
+            self._begin(goal)
+            return
+        self._starting = False
+        self._health.refuse("desk/record", "record: no answer" if answer is None else answer.message)
+
+    def _begin(self, goal: StartEpisode.Goal) -> None:
+        self._starts.send_goal_async(goal).add_done_callback(self._on_start_answer)
 
     def _on_start_answer(self, future: Future) -> None:
         handle = future.result()
