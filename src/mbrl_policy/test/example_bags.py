@@ -91,6 +91,7 @@ class Bag:
             message = time_step_to_message(step, self._spec.interface_hash, stamp or Time())
             self._write("time_step", "TimeStep", message)
             plan = Plan(version=Plan.VERSION, episode=step.episode, start_step=step.step, horizon=1, actions=[0.5])
+            plan.predicted_return = 7.0
             self._write("plan", "Plan", plan)
         self._writer.flush()
         return self

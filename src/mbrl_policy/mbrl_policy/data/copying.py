@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the messages of bags into other bags: bytes, times and quality of service as they were."""
 
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 
 from mbrl_policy.bag_writer import BagWriter
-from mbrl_ros.bag_reading import open_bag
+from mbrl_ros.bag_reading import BagError, open_bag
 
 
 class CopyWriter(BagWriter):
@@ -27,6 +30,8 @@ class CopyWriter(BagWriter):
                 and known.msgtype == message_type
                 and known.ext == ConnectionExtRosbag2("cdr", list(qos))
             ):
+                if digest and known.digest != digest:
+                    raise BagError(f"topic {topic!r}: {message_type} is defined in two ways, expected one")
                 return known
         return self._writer.add_connection(
             topic, message_type,
@@ -49,7 +54,26 @@ def _digest(message_type: str, definition: str) -> str:
     return typestore.hash_rihs01(message_type)
 
 
-def read_raw(path: str | Path) -> Iterator[tuple[Connection, int, bytes]]:
-    """Yields (connection, time of reception in ns, content) of every message. Raises BagError."""
+def read_raw(path: str | Path) -> Iterator[tuple[Typestore, Connection, int, bytes]]:
+    """Yields (types of the bag, connection, time of reception in ns, content) of every message. Raises BagError."""
     with open_bag(path) as reader:
-        yield from reader.messages()
+        for connection, time_ns, content in reader.messages():
+            yield reader.typestore, connection, time_ns, content
+
+
+@contextmanager
+def new_bag(path: str | Path) -> Iterator[CopyWriter]:
+    """A bag to write, whole at the end or not there at all. Raises BagError where something is in its place."""
+    path = Path(path)
+    if path.exists():
+        raise BagError(f"{path}: exists already, nothing is written over it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = CopyWriter(path)
+    try:
+        yield writer
+        writer.close()
+    except BaseException:
+        with suppress(Exception):  # closed already, or as full as the disk
+            writer.close()
+        shutil.rmtree(path, ignore_errors=True)
+        raise

@@ -38,6 +38,7 @@ class Episode:
         recorded_number: that of robot_node.
         steps: in order; some may be missing.
         received_ns: [len(steps)] when the recorder got them, ROS time in nanoseconds.
+        stamp_ns: [len(steps)] when they were sampled, ROS time in nanoseconds.
         label: the newest.
         refused: time steps left out for numbers that are not finite.
     """
@@ -47,6 +48,7 @@ class Episode:
     recorded_number: int
     steps: list[TimeStep] = field(default_factory=list)
     received_ns: list[int] = field(default_factory=list)
+    stamp_ns: list[int] = field(default_factory=list)
     label: Label = field(default_factory=Label)
     refused: int = 0
 
@@ -199,6 +201,8 @@ def _read_bag(
             current[number].refused += 1
         else:
             current[number].received_ns.append(time_ns)
+            stamp = message.header.stamp
+            current[number].stamp_ns.append(stamp.sec * 1_000_000_000 + stamp.nanosec)
     if strangers:
         remarks.append(f"{path}: {strangers} labels of episodes that are not in the bag were passed over")
     for episode in episodes:
