@@ -4,7 +4,7 @@
 import importlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -33,7 +33,7 @@ from mbrl_ros import qos
 DEPTH = 1000
 SENSORS = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
 # A second of a camera; a thousand pictures would be a gigabyte.
-PICTURES = QoSProfile(depth=30, reliability=ReliabilityPolicy.BEST_EFFORT)
+PICTURE_DEPTH = 30
 LATCHED = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PICTURE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/PointCloud2")
 LABELS = "episode_label"
@@ -99,11 +99,25 @@ def topics_of_a_run(command_topic: str) -> list[RecordedTopic]:
     ]
 
 
+def as_offered(topic: RecordedTopic, offered: Sequence[QoSProfile]) -> RecordedTopic:
+    """The topic with what all of its publishers, at least one, offer: as much as can be had from every one."""
+    reliable = all(profile.reliability == ReliabilityPolicy.RELIABLE for profile in offered)
+    latched = all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in offered)
+    return replace(
+        topic,
+        profile=QoSProfile(
+            depth=PICTURE_DEPTH if topic.type_name in PICTURE_TYPES else DEPTH,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+        ),
+    )
+
+
 def extra_topics(entries: Sequence[str]) -> list[RecordedTopic]:
     """Topics that the user names as `NAME TYPE`, for instance `camera/compressed sensor_msgs/msg/CompressedImage`.
 
-    They are listened to as sensors are, so that any publisher matches. Raises ConfigurationError that says which entry
-    and what was expected.
+    How they are listened to is known once they have publishers (`as_offered`). Raises ConfigurationError that says
+    which entry and what was expected.
     """
     found = []
     for entry in filter(None, (item.strip() for item in entries)):
@@ -112,8 +126,7 @@ def extra_topics(entries: Sequence[str]) -> list[RecordedTopic]:
         if match is None or message_class is None:
             expected = "'NAME PACKAGE/msg/TYPE' of a package that is there"
             raise ConfigurationError(f"parameter 'topics': got {entry!r}, expected {expected}")
-        type_name = f"{match['package']}/msg/{match['type']}"
-        found.append(RecordedTopic(match["name"], message_class, PICTURES if type_name in PICTURE_TYPES else SENSORS))
+        found.append(RecordedTopic(match["name"], message_class, SENSORS))
     return found
 
 

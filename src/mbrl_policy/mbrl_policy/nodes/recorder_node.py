@@ -16,7 +16,7 @@ from mbrl_core.robot_file import load_robot
 from mbrl_msgs.msg import EpisodeLabel, TimeStep
 from mbrl_msgs.srv import Record
 from mbrl_policy.bag_writer import BagWriter
-from mbrl_policy.nodes.recorded_topics import LABELS, extra_topics, topics_of_a_run
+from mbrl_policy.nodes.recorded_topics import LABELS, as_offered, extra_topics, topics_of_a_run
 from mbrl_ros import parameters, process, qos
 from mbrl_ros.health import Health
 from mbrl_ros.lifecycle import ManagedNode
@@ -25,6 +25,7 @@ from mbrl_ros.steady import steady_timer
 # What is younger than this may be lost when the process is killed.
 FLUSH_PERIOD = 0.1
 SPACE_PERIOD = 1.0
+SEARCH_PERIOD = 0.2
 MEGABYTE = 1_000_000
 
 
@@ -55,7 +56,10 @@ class RecorderNode(ManagedNode):
         if not self._config.run_directory:
             raise ConfigurationError("parameter 'run_directory': got '', expected the folder of the run")
         own = topics_of_a_run(load_robot(self._config.robot_file).command_topic)
-        self._topics = [*own, *extra_topics(self._config.topics)]
+        extra = extra_topics(self._config.topics)
+        self._topics = [*own, *extra]
+        # Of these, somebody else decides the quality of service: they are listened to once they have publishers.
+        self._awaited = set(range(len(own), len(own) + len(extra)))
         self._names = [topic.name for topic in self._topics]
         twice = [name for name in self._names if self._names.count(name) > 1]
         if twice:
@@ -64,7 +68,7 @@ class RecorderNode(ManagedNode):
         self._listening = False
         self._offered = 0
         self._recorded_before = 0
-        self._connections: list[Connection] = []
+        self._connections: dict[int, Connection] = {}
         self._latched: dict[int, bytes] = {}
         self._newest_step: bytes | None = None
         self._own_labels: list[EpisodeLabel] = []  # written, and to come back by the topic
@@ -72,6 +76,8 @@ class RecorderNode(ManagedNode):
         self.create_service(Record, "record", self._on_record)
         steady_timer(self, FLUSH_PERIOD, self._flush)
         steady_timer(self, SPACE_PERIOD, self._watch_space)
+        if extra:
+            steady_timer(self, SEARCH_PERIOD, self._look_for_publishers)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Opens a new bag, unless the service is to do so."""
@@ -105,15 +111,33 @@ class RecorderNode(ManagedNode):
         if self._listening:
             return
         self._listening = True
-        for index, topic in enumerate(self._topics):
-            take = partial(self._on_message, index)
-            if topic.name == "time_step":
-                take = partial(self._on_time_step, index)
-            elif topic.name == LABELS:
-                take = partial(self._on_label, index)
-            elif topic.latched:
-                take = partial(self._on_latched, index)
-            self.create_subscription(topic.message_class, topic.name, take, topic.profile, raw=True)
+        for index in range(len(self._topics)):
+            if index not in self._awaited:
+                self._subscribe(index)
+
+    def _subscribe(self, index: int) -> None:
+        topic = self._topics[index]
+        take = partial(self._on_message, index)
+        if topic.name == "time_step":
+            take = partial(self._on_time_step, index)
+        elif topic.name == LABELS:
+            take = partial(self._on_label, index)
+        elif topic.latched:
+            take = partial(self._on_latched, index)
+        self.create_subscription(topic.message_class, topic.name, take, topic.profile, raw=True)
+
+    def _look_for_publishers(self) -> None:
+        if not self._listening:
+            return
+        for index in sorted(self._awaited):
+            topic = self._topics[index]
+            found = self.get_publishers_info_by_topic(self.resolve_topic_name(topic.name))
+            if found:
+                self._awaited.discard(index)
+                self._topics[index] = as_offered(topic, [publisher.qos_profile for publisher in found])
+                if self._bag is not None:
+                    self._add_topic(self._bag, index)
+                self._subscribe(index)
 
     def _on_message(self, index: int, content: bytes) -> None:
         self._offered += 1
@@ -198,10 +222,9 @@ class RecorderNode(ManagedNode):
                 self._health.error(f"not recording: {short}")
                 return short
             self._bag = BagWriter(path)
-            self._connections = [
-                self._bag.add_topic(self.resolve_topic_name(topic.name), topic.type_name, topic.bag_qos())
-                for topic in self._topics
-            ]
+            for index in range(len(self._topics)):
+                if index not in self._awaited:
+                    self._add_topic(self._bag, index)
         except OSError as error:
             self._stop_recording(error)
             return f"recording in {directory}: {error.strerror}"
@@ -212,6 +235,10 @@ class RecorderNode(ManagedNode):
         self.get_logger().info(f"recording into {path}")
         self._health.ok("recording")
         return ""
+
+    def _add_topic(self, bag: BagWriter, index: int) -> None:
+        topic = self._topics[index]
+        self._connections[index] = bag.add_topic(self.resolve_topic_name(topic.name), topic.type_name, topic.bag_qos())
 
     def _flush(self) -> None:
         if self._bag is not None:
