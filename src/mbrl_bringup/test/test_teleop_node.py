@@ -10,8 +10,10 @@ from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Joy
 from test_swap import Graph, graph, start_robot  # noqa: F401 - graph is a fixture
 
+from mbrl_core.robot_file import load_robot
 from mbrl_msgs.msg import ControllerState, EpisodeLabel, Plan, TimeStep
 from mbrl_policy.bags import read_messages, read_time_steps
+from mbrl_policy.teleop.gravity import GravityCompensation
 from mbrl_ros import qos
 
 START, SUCCESS, FAILURE, DISCARD, DEAD_MAN = 7, 0, 1, 2, 4
@@ -163,6 +165,22 @@ def test_shared_control_blends_the_partners_plan(graph: Graph, tmp_path: Path) -
     np.testing.assert_allclose(moved[-3:], 0.25 * -0.4 + 0.75 * 0.8)
     # The partner falls silent: the person alone.
     stick.press(FAILURE, lambda: graph.time_steps[-1].step_type == TimeStep.LAST, "the end of the episode")
+
+
+def test_led_by_hand_the_robot_bears_its_own_weight(graph: Graph, tmp_path: Path) -> None:  # noqa: F811
+    stick = start_desk(graph, tmp_path, "kinesthetic:=true")
+    stick.axis = 1.0  # does not count
+    stick.down.add(DEAD_MAN)
+    graph.wait(lambda: stick.states and stick.states[-1].selected == "teleop", "the person to be selected")
+    stick.press(START, lambda: graph.time_steps, "the episode")
+    graph.wait(lambda: stick.served("teleop", 4, 0), "the person to move the robot")
+    compensation = GravityCompensation(load_robot(tmp_path / "slow_pendulum.yaml"))
+    plans = [plan for plan in graph.plans if plan.controller == "teleop"]
+    states = {(step.episode, step.step): np.array(step.state) for step in graph.time_steps}
+    assert len(plans) >= 4
+    for plan in plans:
+        state = states[plan.episode, plan.answers_step]
+        np.testing.assert_array_equal(plan.actions, np.tile(compensation.action(state), 2))
 
 
 @pytest.mark.parametrize(
