@@ -150,7 +150,8 @@ def _task(task: Task, preset: str, values: Mapping[str, str]) -> Task | None:
             )
     if not touched:
         return None
-    return dataclasses.replace(task, goal=goal, obstacles=obstacles, **groups)
+    parameters, weights = groups["parameters"], groups["weights"]
+    return dataclasses.replace(task, goal=goal, parameters=parameters, weights=weights, obstacles=obstacles)
 
 
 def _task_values(task: Task) -> dict[str, Any]:
@@ -192,6 +193,8 @@ def checkpoint_model(path: str | Path, spec: RobotSpec) -> DynamicsModel:
         raise ReplayError(f"{path}: {error.strerror}; expected a checkpoint of a learner") from None
     except (KeyError, TypeError) as error:
         raise ReplayError(f"{path}: has no {error}: expected a checkpoint of a learner") from None
-    except (CheckpointError, ConfigurationError, ModelError) as error:
+    except CheckpointError as error:
+        raise ReplayError(str(error)) from None
+    except (ConfigurationError, ModelError) as error:
         raise ReplayError(f"{path}: {error}") from None
     return model

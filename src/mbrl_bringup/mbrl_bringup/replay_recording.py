@@ -2,13 +2,10 @@
 """What of a recorded run a planner's decisions can be recomputed from: time steps, plans, models, tasks, settings."""
 
 import json
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from rosbags.highlevel import AnyReader
 
 from mbrl_bringup.run_files import BAG, INFORMATION
 from mbrl_core.config import ConfigurationError
@@ -19,13 +16,10 @@ from mbrl_dynamics.model import DynamicsModel
 from mbrl_planner.nodes.model_message import model_from_message
 from mbrl_planner.nodes.settings import TOPIC as SETTINGS
 from mbrl_planner.nodes.settings import PlannerSettings, settings_from_parameters, settings_from_text
-from mbrl_policy.bag_writer import make_typestore
-from mbrl_policy.bags import METADATA, BagError, read_messages
+from mbrl_ros.bag_reading import METADATA, BagError, read_stamped
 from mbrl_ros.conversions import MessageError, spec_from_message, task_from_message, time_step_from_message
 
 TOPICS = ("robot_spec", "task", "model", "time_step", "plan")
-# What reading a file whose bytes have changed may raise.
-DAMAGE = (BagError, struct.error, OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, MemoryError)
 
 
 class ReplayError(ValueError):
@@ -72,6 +66,7 @@ class Recording:
     spec: RobotSpec
     episodes: list[RecordedEpisode]
     information: dict[str, Any]
+    _namespace: str | None
     _tasks: list[tuple[int, Any]]
     _models: list[tuple[int, str, int]]  # order, producer, version
     _settings: dict[str, str]
@@ -118,7 +113,8 @@ class Recording:
             return self._model[1]
         if index not in self._messages:
             wanted = {index, *needed}
-            found = enumerate(message for _, message in _messages(self.path, ("model",)))
+            messages = _messages(self.path, ("model",), self._namespace)
+            found = enumerate(message for topic, message in messages if topic == "model")
             self._messages = {number: message for number, message in found if number in wanted}
         try:
             model = model_from_message(self._messages[index], self.spec)
@@ -181,16 +177,15 @@ def _number(bag: Path) -> int:
     return 0 if not rest else int(rest[1:]) if rest[0] == "_" and rest[1:].isdigit() else -1
 
 
-def read_recording(path: str | Path) -> Recording:
-    """Reads a run directory or a bag. Raises ReplayError."""
+def read_recording(path: str | Path, namespace: str | None = None) -> Recording:
+    """Reads a run directory or a bag; `namespace` says which robot where it has several. Raises ReplayError."""
     bag = find_bag(path)
-    topics = (*TOPICS, SETTINGS) if SETTINGS in _topics(bag) else TOPICS
     information = _information(bag.parent)
     spec: RobotSpec | None = None
     episodes: list[RecordedEpisode] = []
     tasks, models, plans = [], [], []
     settings: dict[str, str] = {}
-    for order, (topic, message) in enumerate(_messages(bag, topics)):
+    for order, (topic, message) in enumerate(_messages(bag, TOPICS, namespace)):
         if topic == "robot_spec":
             spec = _same_robot(bag, spec, message)
         elif topic == "task":
@@ -214,7 +209,7 @@ def read_recording(path: str | Path) -> Recording:
             f" of robot {information.get('robot')!r}, interface {str(told)[:12]!r}"
         )
     _give_plans(episodes, plans)
-    return Recording(bag, spec, episodes, information, tasks, models, settings)
+    return Recording(bag, spec, episodes, information, namespace, tasks, models, settings)
 
 
 def _give_plans(episodes: Sequence[RecordedEpisode], plans: Sequence[RecordedPlan]) -> None:
@@ -261,25 +256,10 @@ def _information(directory: Path) -> dict[str, Any]:
     return content
 
 
-def _topics(bag: Path) -> set[str]:
-    """Recorded topics; none of a bag that cannot be read, of which `_messages` says why."""
+def _messages(bag: Path, topics: Sequence[str], namespace: str | None) -> Iterator[tuple[str, Any]]:
+    """Topic and message in order of reception. Raises ReplayError."""
     try:
-        with AnyReader([bag], default_typestore=make_typestore()) as reader:
-            return {item.topic.rpartition("/")[2] for item in reader.connections}
-    except Exception:
-        return set()
-
-
-def _messages(bag: Path, topics: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """As `read_messages`. Raises ReplayError."""
-    messages = read_messages(bag, topics)
-    while True:
-        try:
-            item = next(messages)
-        except StopIteration:
-            return
-        except BagError as error:
-            raise ReplayError(str(error)) from None
-        except DAMAGE as error:
-            raise ReplayError(f"{bag}: damaged: {error!r}; `recover` keeps what is whole") from None
-        yield item
+        for topic, _, message in read_stamped(bag, topics, namespace, optional=(SETTINGS,)):
+            yield topic, message
+    except BagError as error:
+        raise ReplayError(str(error)) from None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recomputed decision as text and as a picture."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,10 @@ def comparison(decision: Decision, recomputed: Recomputed, alternative: Alternat
         one, other = expected_returns(by.objective, recomputed.state, (first, second), seed)
         table.append((name, f"{one:.4f}", f"{other:.4f}", f"{other - one:+.4f}"))
     lines += _table(("under", "recorded plan", "changed plan", "difference"), table)
+    lines.append(
+        f"what the planners promised of all their steps: {first.predicted_return:.4f} of {len(first.actions)},"
+        f" {second.predicted_return:.4f} of {len(second.actions)}"
+    )
     return "\n".join(lines)
 
 
@@ -126,8 +131,9 @@ def actions_table(decision: Decision, other: Plan, other_start: int, rows: int =
         values = [_row(plan, step - first) for first, plan in plans]
         cells = [str(step)]
         for index in range(len(names)):
-            one, another = (float("nan") if row is None else float(row[index]) for row in values)
-            cells += [f"{one:.5f}", f"{another:.5f}", f"{another - one:+.5f}"]
+            one, another = (None if row is None else float(row[index]) for row in values)
+            cells += ["-" if value is None else f"{value:.5f}" for value in (one, another)]
+            cells.append("-" if one is None or another is None else f"{another - one:+.5f}")
         table.append(tuple(cells))
     heads = [word for name in names for word in (f"{name} recorded", "changed", "difference")]
     lines = _table(("step", *heads), table)
@@ -147,6 +153,15 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def with_prediction(plan: Plan, recomputed: Recomputed, seed: int) -> Plan:
+    """The plan, with states under the objective that it was made for where its planner keeps none."""
+    if plan.predicted_states is not None:
+        return plan
+    recomputed.objective.start(seed)
+    mean, deviation = recomputed.objective.predict(recomputed.state, plan.actions)
+    return dataclasses.replace(plan, predicted_states=mean, predicted_std=deviation)
+
+
 def draw(decision: Decision, other: Plan, other_start: int, label: str, path: str | Path) -> Path:
     """Draws both plans over the steps that they are for, and what the robot did. Raises OSError."""
     import matplotlib
@@ -164,7 +179,7 @@ def draw(decision: Decision, other: Plan, other_start: int, label: str, path: st
         for first, plan, colour, text in ((start, decision.plan, "tab:blue", "recorded plan"),
                                           (other_start, other, "tab:orange", label)):  # fmt: skip
             if column < 0:
-                values = plan.actions[:, index]
+                values = np.append(plan.actions[:, index], plan.actions[-1, index])
                 axis.step(first + np.arange(len(values)), values, where="post", color=colour, label=text)
             elif plan.predicted_states is not None:
                 values = plan.predicted_states[:, column]
@@ -174,7 +189,8 @@ def draw(decision: Decision, other: Plan, other_start: int, label: str, path: st
                     spread = plan.predicted_std[:, column]
                     axis.fill_between(at, values - spread, values + spread, color=colour, alpha=0.2, linewidth=0.0)
         if column < 0:
-            axis.step(steps[:-1], actions[1:, index], where="post", color="0.5", label="what the robot did", zorder=1)
+            done = np.append(actions[1:, index], actions[-1:, index])
+            axis.step(steps, done, where="post", color="0.5", label="what the robot did", zorder=1)
         else:
             axis.plot(steps, states[:, column], color="0.5", label="what the robot did", zorder=1)
         axis.set_ylabel(name if column < 0 else f"{name} ({spec.state.units[column]})")

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     from mbrl_bringup.replay_report import overview
 
     try:
-        recording = read_recording(run)
+        recording = read_recording(run, options.namespace)
         if options.step is None:
             print(overview(recording))
             return 0
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="another value: planner.NAME, task.goal, task.parameters.NAME, task.weights.NAME, seed, ...",
     )
+    parser.add_argument("--namespace", help="which robot, where the bag has several")
     parser.add_argument("--rows", type=int, default=10, metavar="N", help="steps to list (default: 10; 0: all)")
     parser.add_argument("--plot", default="", metavar="FILE", help="draw both plans, and what the robot did")
     return parser
@@ -74,7 +75,7 @@ def _replay(options: argparse.Namespace, recording: object) -> int:
     from mbrl_bringup import replay_report as report
     from mbrl_bringup.replay import recompute, recompute_changed
     from mbrl_bringup.replay_changes import Changes, changed
-    from mbrl_bringup.replay_compare import published
+    from mbrl_bringup.replay_compare import evaluation_seed, published
     from mbrl_bringup.replay_decision import find_decision
     from mbrl_bringup.replay_recording import Recording
 
@@ -86,15 +87,16 @@ def _replay(options: argparse.Namespace, recording: object) -> int:
     print(report.heading(decision), flush=True)
     recomputed = recompute(decision)
     print(f"\n{report.verdict(decision, recomputed)}", flush=True)
-    plan, start, label = published(recomputed.reply, decision.settings), recomputed.reply.start_step, "recomputed"
+    plan, shown, label = published(recomputed.reply, decision.settings), recomputed, "recomputed"
     if circumstances is not None:
         alternative = report.Alternative(circumstances, words, recompute_changed(decision, circumstances, recomputed))
         print(f"\n{report.comparison(decision, recomputed, alternative, options.rows)}")
-        plan, start, label = alternative.plan, alternative.recomputed.reply.start_step, "changed"
+        plan, shown, label = alternative.plan, alternative.recomputed, "changed"
     elif not report.is_exact(decision, recomputed):
-        print("\n" + "\n".join(report.actions_table(decision, plan, start, options.rows)))
+        print("\n" + "\n".join(report.actions_table(decision, plan, shown.reply.start_step, options.rows)))
     if options.plot:
-        print(f"\n{report.draw(decision, plan, start, label, options.plot)}")
+        plan = report.with_prediction(plan, shown, evaluation_seed(decision))
+        print(f"\n{report.draw(decision, plan, shown.reply.start_step, label, options.plot)}")
     return 0 if decision.doubts or report.is_exact(decision, recomputed) else 1
 
 
