@@ -228,7 +228,7 @@ class ChunkMemory:
             exponents = -self._ensembling * np.arange(len(said))
             weights = np.exp(exponents - exponents.max())
             result.append(weights @ np.array(said) / weights.sum())
-        return np.array(result).reshape(len(result), -1)
+        return np.array(result) if result else np.zeros((0, 0))
 
 
 class FastTimeVarying(FastPolicy):

@@ -17,6 +17,7 @@ from mbrl_planner.ilqr import Ilqr
 from mbrl_planner.registry import configure_planner
 from mbrl_policy.imitation.adaptive_teacher import AdaptiveTeacher, NearPolicyObjective
 from mbrl_policy.imitation.base import ImitationAlgorithm, ImitationConfig
+from mbrl_policy.imitation.labelled import EVALUATIONS
 from mbrl_policy.imitation.labels import LabelBook, Labels
 from mbrl_policy.imitation.teacher import Teacher
 from mbrl_policy.training import TRAINERS, Rollout, TrainingRobot
@@ -48,9 +49,9 @@ class PlatoConfig(ImitationConfig):
     sampled: bool = parameter(True, "execute samples of the adaptive teacher, not its mean")
     evaluation: str = parameter(
         "model",
-        "where the policy is tried after each iteration to know the best: on the robot, or in the model, which breaks"
-        " nothing",
-        choices=("robot", "model"),
+        "where the policy is tried after each iteration to know the best: on the robot, in the model, which breaks"
+        " nothing, or none",
+        choices=EVALUATIONS,
     )
 
 
