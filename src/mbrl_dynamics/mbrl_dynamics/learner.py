@@ -129,6 +129,12 @@ class OnlineLearner:
             self._episode_ended = True
         return transition
 
+    def preload(self, transitions: Transitions) -> None:
+        """Takes data that was gathered before; a fit is due then, as at the end of an episode."""
+        self._buffer.extend(transitions)
+        self._seen += len(transitions)
+        self._episode_ended = True
+
     @property
     def due(self) -> bool:
         """Whether a fit should begin now."""

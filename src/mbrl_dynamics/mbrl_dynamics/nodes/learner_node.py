@@ -13,6 +13,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
 from mbrl_core.checkpoint import CheckpointError
+from mbrl_core.config import ConfigurationError
 from mbrl_core.messages import TimeStep
 from mbrl_core.specs import RobotSpec
 from mbrl_dynamics.checkpoints import CheckpointFolder
@@ -56,6 +57,8 @@ class LearnerNode(ManagedNode):
             self._model_config = dataclasses.replace(self._model_config, robot_file=self.settings.robot_file)
         self._learner_config = parameters.declare(self, LearnerConfig, "learner")
         parameters.finish(self, parameters.names_of(DYNAMICS.configurations(), "dynamics"))
+        if self.settings.bag and not Path(self.settings.bag).expanduser().exists():
+            raise ConfigurationError(f"parameter 'bag': {self.settings.bag!r} does not exist, expected a bag")
         self._producer = f"{self.get_fully_qualified_name()}@{os.uname().nodename}:{os.getpid()}"
         self.health = Health(self)
         self.learner: OnlineLearner | None = None
@@ -80,6 +83,7 @@ class LearnerNode(ManagedNode):
         """Learns from the next time step on; what has been learned already is published."""
         self._active = True
         self._publish_model()
+        self._fit_if_due()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -109,8 +113,10 @@ class LearnerNode(ManagedNode):
         self._spec = spec
         self.learner = OnlineLearner(model, self._learner_config, self.settings.seed)
         self._resume()
+        self._preload()
         learned = f"{self.learner.transitions} transitions, model {self.learner.version}"
         self.get_logger().info(f"learning {spec.name!r} with {self._kind!r}: {learned}")
+        self._fit_if_due()
         early, self._early = self._early, deque(maxlen=EARLY_TIME_STEPS)
         for time_step in early:
             self._on_time_step(time_step)
@@ -130,6 +136,23 @@ class LearnerNode(ManagedNode):
             return
         self.get_logger().info(f"going on from {path}")
         self._publish_model()
+
+    def _preload(self) -> None:
+        assert self.learner is not None and self._spec is not None
+        bag = self.settings.bag
+        if not bag or self.learner.transitions > 0:
+            return
+        # Here: what reads bags takes a moment to load, and most learners need none of it.
+        from mbrl_ros.bag_reading import BagError
+        from mbrl_ros.bag_transitions import read_any_transitions
+
+        try:
+            transitions = read_any_transitions(bag, self._spec, self.settings.robot_file)
+        except BagError as error:
+            self.health.refuse("bag", f"parameter 'bag': {error}")
+            return
+        self.learner.preload(transitions)
+        self.get_logger().info(f"{len(transitions)} transitions of {bag}")
 
     def _on_time_step(self, message: TimeStepMessage) -> None:
         if not self._active:
