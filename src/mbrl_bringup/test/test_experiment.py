@@ -260,7 +260,7 @@ def test_learning_curve_as_text() -> None:
 
 def test_nodes_and_tools_do_not_import_torch() -> None:
     modules = "mbrl_bringup.nodes.experiment_node, mbrl_bringup.demo, mbrl_bringup.batch"
-    modules += ", mbrl_policy.nodes.explore_node, mbrl_policy.nodes.recorder_node"
+    modules += ", mbrl_policy.nodes.explore_node, mbrl_policy.nodes.recorder_node, mbrl_policy.nodes.teleop_node"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
