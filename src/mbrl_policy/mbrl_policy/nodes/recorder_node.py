@@ -69,7 +69,7 @@ class RecorderNode(ManagedNode):
         self._offered = 0
         self._recorded_before = 0
         self._connections: dict[int, Connection] = {}
-        self._latched: dict[int, bytes] = {}
+        self._latched: dict[tuple[int, bytes], bytes] = {}
         self._newest_step: bytes | None = None
         self._own_labels: list[EpisodeLabel] = []  # written, and to come back by the topic
         self._labels = self.create_publisher(EpisodeLabel, LABELS, qos.STATUS)
@@ -148,7 +148,8 @@ class RecorderNode(ManagedNode):
         self._on_message(index, content)
 
     def _on_latched(self, index: int, content: bytes) -> None:
-        self._latched[index] = content
+        # Several planners tell their settings on one topic.
+        self._latched[index, content if self._names[index] == "planner_settings" else b""] = content
         self._on_message(index, content)
 
     def _on_label(self, index: int, content: bytes) -> None:
@@ -229,7 +230,7 @@ class RecorderNode(ManagedNode):
             self._stop_recording(error)
             return f"recording in {directory}: {error.strerror}"
         # Whoever reads this bag alone needs what was said once and for all.
-        for index, content in self._latched.items():
+        for (index, _), content in self._latched.items():
             self._offered += 1
             self._write(index, content)
         self.get_logger().info(f"recording into {path}")
