@@ -2,7 +2,8 @@
 """Recomputes a recorded decision of a planner from the bag alone, as it was or with something changed."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -31,12 +32,15 @@ class Circumstances:
 
 @dataclass
 class Recomputed:
-    """The answer to the decision's time step, what it was planned for, and `state` [state_size] from where."""
+    """The answer to the decision's time step, what it was planned for, and `state` [state_size] from where. `replies`
+    are all answers by the number of their occasion.
+    """
 
     reply: Reply
     objective: ModelObjective
     state: Array
-    not_asked: frozenset[int] = field(default_factory=frozenset)
+    replies: Mapping[int, Reply]
+    not_asked: frozenset[int] = frozenset()
 
 
 def recompute(decision: Decision) -> Recomputed:
@@ -75,7 +79,8 @@ class _Feed:
         self._as_recorded = as_recorded
         self._controller: PredictiveController | None = None
         self._in_force: tuple[DynamicsModel, Task] | None = None
-        self._answer: tuple[Reply, Array] | None = None
+        self._replies: dict[int, Reply] = {}
+        self._state: Array | None = None  # that the newest plan was made from
         torch.set_num_threads(1)
         recording = decision.recording
         plans = [item.plan for item in decision.occasions if item.plan is not None]
@@ -99,8 +104,8 @@ class _Feed:
                 if gap:
                     return gap
                 self._prepare(occasion.plan)
-                self._ask(occasion, last=number == len(occasions) - 1)
-            elif self._looks_for_failures and (gap or self._ask(occasion)):
+                self._ask(number)
+            elif self._looks_for_failures and (gap or self._ask(number)):
                 gap.add(number)  # once it answers, nobody asked; then nobody did in what follows of the gap
         return set()
 
@@ -110,11 +115,10 @@ class _Feed:
 
     def result(self, not_asked: frozenset[int]) -> Recomputed:
         """What was answered to the last occasion."""
-        assert self._answer is not None and self._controller is not None
-        reply, state = self._answer
-        objective = self._controller.planner.objective
+        assert self._controller is not None and self._state is not None
+        objective, last = self._controller.planner.objective, len(self._decision.occasions) - 1
         assert isinstance(objective, ModelObjective)
-        return Recomputed(reply, objective, state, not_asked)
+        return Recomputed(self._replies[last], objective, self._state, self._replies, not_asked)
 
     def _prepare(self, plan: RecordedPlan) -> None:
         """Puts model and task in force as the node does: a new objective for each, the warm start stays."""
@@ -136,18 +140,20 @@ class _Feed:
         else:
             self._controller.planner.objective = objective
 
-    def _ask(self, occasion: Occasion, last: bool = False) -> bool:
-        """Whether it answers. Raises ReplayError where it should and does not."""
+    def _ask(self, number: int) -> bool:
+        """Whether it answers an occasion. Raises ReplayError where it is the last one and gets no answer."""
         assert self._controller is not None
+        occasions = self._decision.occasions
+        occasion, last = occasions[number], number == len(occasions) - 1
         controller, settings, time_step = self._controller, self._circumstances.settings, occasion.time_step
         delay = self._delay(occasion)
         if self._as_recorded and not settings.lockstep and occasion.plan is not None:
             iterations = max(occasion.plan.message.iterations, 0 if controller.planner.has_answer else 1)
             controller.planner.config = dataclasses.replace(settings.planned_config, iterations=iterations)
         try:
-            reply = controller.answer(time_step, delay)
+            self._replies[number] = controller.answer(time_step, delay)
             if last:
-                self._answer = reply, controller.state_at_start(time_step, delay)
+                self._state = controller.state_at_start(time_step, delay)
         except Exception as error:  # whatever a planner raises, as in planner_node
             controller.reset()
             if last:

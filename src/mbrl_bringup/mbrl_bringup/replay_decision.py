@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 
 from mbrl_bringup.replay_recording import RecordedEpisode, RecordedPlan, Recording, ReplayError
-from mbrl_bringup.run_files import BAG
 from mbrl_core.messages import Plan, TimeStep
 from mbrl_planner.nodes.settings import PlannerSettings, computation
 from mbrl_planner.planner import Planner
@@ -61,7 +60,11 @@ def find_decision(
             f"{recording.path}: step {step} of episode {chosen.number} is not recorded; there are {len(numbers)} steps,"
             f" {min(numbers)} to {max(numbers)}"
         )
-    plan = _choose(recording, chosen, step, controller)
+    return decision_of(recording, chosen, _choose(recording, chosen, step, controller))
+
+
+def decision_of(recording: Recording, chosen: RecordedEpisode, plan: RecordedPlan) -> Decision:
+    """The decision that one plan of an episode is. Raises ReplayError."""
     settings, told = recording.settings(plan.planner)
     try:
         content = plan_from_message(plan.message, recording.spec)
@@ -143,8 +146,9 @@ def _gaps(
     lost = sum(item < (last.time_step.episode, last.time_step.step) for item in answered - there)
     if lost:
         found.append(f"{lost} time steps that the planner answered are not in the bag")
-    if _learns(settings) and recording.path.name != BAG:
-        found.append(f"{settings.kind} learns from episode to episode; those before this bag are not in it")
+    earliest = recording.episodes[0].number
+    if _learns(settings) and earliest > 1:
+        found.append(f"{settings.kind} learns from episode to episode; the bag begins with episode {earliest}")
     return found
 
 

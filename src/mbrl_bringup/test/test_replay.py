@@ -14,6 +14,7 @@ from mbrl_bringup.batch import RunRequest, execute
 from mbrl_bringup.cli import replay as command
 from mbrl_bringup.replay import Circumstances, recompute, recompute_changed
 from mbrl_bringup.replay_changes import Changes, changed
+from mbrl_bringup.replay_check import check_episodes
 from mbrl_bringup.replay_compare import differences, expected_returns, published
 from mbrl_bringup.replay_decision import Decision, find_decision
 from mbrl_bringup.replay_recording import ReplayError, read_recording
@@ -84,6 +85,19 @@ def test_the_command_tells_and_leaves_the_run_as_it_was(
     assert "planner.kind: icem -> cem" in output and "expected return of 8 steps" in output
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert {path: path.stat().st_mtime_ns for path in sorted(lockstep_run.rglob("*"))} == before
+
+
+def test_every_decision_of_a_run_can_be_checked(
+    lockstep_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([str(lockstep_run), "--all"]) == 0
+    assert capsys.readouterr().out == "episode 2, planner: 30 of 30 plans bit for bit\n"
+    assert command.main([str(lockstep_run), "--all", "--episode", "1"]) == 1
+    assert "in episode 1 there is no plan of a planner" in capsys.readouterr().err
+    record(tmp_path / "bag", Script(steps=STEPS, second_model_at=4, episodes=2, lost=(8,)))
+    checks = list(check_episodes(read_recording(tmp_path)))
+    assert [(check.episode, check.plans) for check in checks] == [(1, STEPS - 1), (2, STEPS - 1)]
+    assert all(8 <= check.exact < check.plans and check.largest > 0.0 and check.doubts for check in checks)
 
 
 def test_settings_of_run_json_serve_where_a_bag_has_none(lockstep_run: Path, tmp_path: Path) -> None:

@@ -7,8 +7,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .places import root
+
+if TYPE_CHECKING:
+    from mbrl_bringup.replay_recording import Recording
 
 
 def main(arguments: list[str]) -> int:
@@ -27,6 +31,8 @@ def main(arguments: list[str]) -> int:
 
     try:
         recording = read_recording(run, options.namespace)
+        if options.all:
+            return _check_all(options, recording)
         if options.step is None:
             print(overview(recording))
             return 0
@@ -49,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", metavar="RUN", help="a run's folder, its name under runs/, `latest`, or a bag")
     parser.add_argument("--episode", type=int, metavar="E", help="episode (default: the last one)")
     parser.add_argument("--step", type=int, metavar="K", help="the time step that was answered")
+    parser.add_argument(
+        "--all", action="store_true", help="recompute every decision, of all episodes or one, and count the exact ones"
+    )
     parser.add_argument("--controller", metavar="NAME", help="whose plan (default: the planner that served)")
     parser.add_argument(
         "--planner", default="", metavar="X", help="another planner: a preset's name or file, or a kind"
@@ -71,15 +80,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _replay(options: argparse.Namespace, recording: object) -> int:
+def _check_all(options: argparse.Namespace, recording: Recording) -> int:
+    from mbrl_bringup.replay_check import check_episodes, text
+
+    unexplained = 0
+    for check in check_episodes(recording, options.episode):
+        print(text(check), flush=True)
+        unexplained += check.exact < check.plans and not check.doubts
+    return 1 if unexplained else 0
+
+
+def _replay(options: argparse.Namespace, recording: Recording) -> int:
     from mbrl_bringup import replay_report as report
     from mbrl_bringup.replay import recompute, recompute_changed
     from mbrl_bringup.replay_changes import Changes, changed
     from mbrl_bringup.replay_compare import evaluation_seed, published
     from mbrl_bringup.replay_decision import find_decision
-    from mbrl_bringup.replay_recording import Recording
 
-    assert isinstance(recording, Recording)
     decision = find_decision(recording, options.episode, options.step, options.controller)
     changes = Changes(options.planner, options.model, options.task, options.values)
     # First: what cannot be changed so is said before anything is computed.
