@@ -54,6 +54,7 @@ class LabelledTraining(TrainingAlgorithm):
     be tried in a model and there is none.
     """
 
+    takes_parts = True
     config: LabelledConfig
 
     def __init__(self, config: Any, robot: TrainingRobot, seed: int, **sources: Any) -> None:

@@ -72,7 +72,7 @@ class Labels:
     @classmethod
     def of_rollout(cls, rollout: Rollout) -> "Labels":
         """Of a demonstration: the actions executed are the teacher's."""
-        return cls.of_actions(rollout.states[:-1], rollout.actions)
+        return cls.of_actions(rollout.states[:-1], rollout.actions, rollout.first_step)
 
     @classmethod
     def of_demonstration(cls, demonstration: Demonstration) -> "Labels":

@@ -252,6 +252,8 @@ class TrainerNode(ManagedNode):
             except OSError as error:
                 self._tell(f"what was heard was not written: {error}")
         steps = self.settings.episode_steps or None
+        parts = TRAINERS.get(wanted.algorithm).implementation.takes_parts
+        shown = data.parts if parts else data.demonstrations
         robot = GraphRobot(
             self._robot, task, steps, lambda request: self._runner.submit(request, task), job.keep_going,
             self.settings.attempts,
@@ -259,7 +261,7 @@ class TrainerNode(ManagedNode):
         return make_trainer(
             wanted.algorithm, wanted.configuration, robot, self.settings.seed,
             model=self._inputs.model, dataset=data.transitions(),
-            demonstrations=data.demonstrations(task, self.settings.teachers), **wanted.groups,
+            demonstrations=shown(task, self.settings.teachers), **wanted.groups,
         )  # fmt: skip
 
     def _tell(self, news: News | str) -> None:

@@ -88,6 +88,7 @@ class TrainingAlgorithm(ABC):
 
     kind: ClassVar[str] = ""
     needs: ClassVar[tuple[str, ...]] = ()
+    takes_parts: ClassVar[bool] = False  # of episodes, as demonstrations
 
     def __init__(
         self,

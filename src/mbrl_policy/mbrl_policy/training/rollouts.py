@@ -33,6 +33,7 @@ class Rollout:
         rewards: [T].
         terminated: whether the task ended the episode; false when its time was over.
         start_index: which of a trainer's start conditions it began in; None when in none of them.
+        first_step: step of `states[0]` in its episode; more than 0 where it is a part of one.
 
     Raises ValueError on shapes that do not fit and numbers that are not finite.
     """
@@ -43,6 +44,7 @@ class Rollout:
     rewards: Array
     terminated: bool = False
     start_index: int | None = None
+    first_step: int = 0
 
     def __post_init__(self) -> None:
         if self.actions.ndim != 2 or 0 in self.actions.shape:
