@@ -161,12 +161,9 @@ def _task_values(task: Task) -> dict[str, Any]:
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    names = [*before, *(name for name in after if name not in before)]
-    return [
-        f"{name}: {before.get(name, 'none')} -> {after.get(name, 'none')}"
-        for name in names
-        if before.get(name) != after.get(name)
-    ]
+    """What is other than before; what only the kind before had goes without saying."""
+    words = [f"{name}: {value} -> {after[name]}" for name, value in before.items() if after.get(name, value) != value]
+    return words + [f"{name}: {value}" for name, value in after.items() if name not in before]
 
 
 def _model(decision: Decision, wanted: str) -> tuple[DynamicsModel, str]:
