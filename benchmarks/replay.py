@@ -36,8 +36,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mbrl_replay_") as folder:
         rows = measure(Path(folder), options)
     plans, exact = (sum(row[name] for row in rows) for name in ("plans", "exact"))
-    versions = sum(row["model_versions"] for row in rows)
-    print(f"{exact} of {plans} plans bit for bit, in {len(rows)} episodes, {versions} model versions")
+    versions = sum(row["model_versions"] for row in rows) / len(rows)
+    print(f"{exact} of {plans} plans bit for bit, in {len(rows)} episodes of {versions:.1f} model versions each")
     doubts = sum(row["doubts"] for row in rows)
     bars = [
         bar("plans_that_differ", plans - exact, at_most=0),

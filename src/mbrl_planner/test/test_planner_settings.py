@@ -45,8 +45,6 @@ def test_a_node_tells_all_its_parameters_to_late_comers(make_graph: Callable[...
     assert set(declared) - set(told) <= {"use_sim_time", "autostart", "start_type_description_service"}
     of_planner = {name.removeprefix("planner.") for name in told if name.startswith("planner.")}
     assert of_planner == {"kind", *to_mapping(settings.config)}
-        "kind"
-    }
 
 
 @pytest.mark.parametrize(
