@@ -11,7 +11,8 @@ import importlib
 import sys
 
 COMMANDS = (
-    "bench", "demo", "launch", "plot", "record", "replay", "run", "select", "shell", "teleop", "test", "train", "tune",
+    "bag", "bench", "demo", "launch", "plot", "record", "replay", "run", "select", "shell", "teleop", "test", "train",
+    "tune",
 )  # fmt: skip
 
 
