@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guided cost learning, and its adversarial relative: a reward from demonstrations on a robot of unknown dynamics."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbrl_core.config import parameter
+from mbrl_core.demonstrations import Demonstration, check_demonstrations
+from mbrl_core.learned_reward import LearnedReward
+from mbrl_core.random_streams import stream_seed
+from mbrl_core.specs import RobotSpec
+from mbrl_dynamics.model import DynamicsModel
+from mbrl_policy.irl.proposals import Guide, Noise, Proposals, tensor
+from mbrl_policy.irl.reward_model import RewardConfig, RewardModel
+
+OBJECTIVES = ("guided_cost", "adversarial")
+BISECTIONS = 30
+
+
+@dataclass(frozen=True)
+class GuidedCostConfig(RewardConfig):
+    """Parameters of guided cost learning."""
+
+    objective: str = parameter("guided_cost", "what the reward is fitted by, see the classes", choices=OBJECTIVES)
+    horizon: int = parameter(25, "steps of a window of a demonstration; about what will be planned with it", minimum=2)
+    windows: int = parameter(4, "windows of each demonstration, the first at its start", minimum=1, maximum=1000)
+    samples: int = parameter(8, "trajectories of each window's proposal in an iteration", minimum=1, maximum=10_000)
+    episode_weight: float = parameter(
+        1.0, "of the likelihood of whole episodes against that of windows, per step", minimum=0.0
+    )
+    episode_memory: int = parameter(100, "newest episodes of the learner that are kept", minimum=1, maximum=10_000)
+    memory: int = parameter(6, "proposals of each window that are kept with their samples", minimum=1, maximum=1000)
+    candidates: int = parameter(64, "random action sequences that a window is searched by", minimum=1, maximum=10_000)
+    guide_iterations: int = parameter(3, "iLQR iterations of the proposals in an iteration", minimum=1, maximum=100)
+    gradient_steps: int = parameter(40, "of Adam on the reward in an iteration", minimum=1, maximum=100_000)
+    batch_windows: int = parameter(16, "windows a gradient step", minimum=1, maximum=100_000)
+    iterations: int = parameter(30, "after which the learning rate has fallen to nothing", minimum=1, maximum=100_000)
+    learning_rate: float = parameter(3e-3, "of Adam, at first; falls as a cosine", minimum=1e-7, maximum=1.0)
+    weight_decay: float = parameter(1e-3, "pull of every weight towards zero, as AdamW has it", minimum=0.0)
+    rate_weight: float = parameter(0.0, "of the paper's regulariser of locally constant rate", minimum=0.0)
+    monotone_weight: float = parameter(0.0, "of the paper's regulariser of demonstrations that get better", minimum=0.0)
+    least_effective: float = parameter(
+        0.0, "least effective share of a window's samples: importance weights are flattened until it is reached. More"
+        " than a few samples' worth weighs in trajectories that the reward already refuses, and its scale runs away",
+        minimum=0.0, maximum=1.0,
+    )  # fmt: skip
+    least_noise: float = parameter(0.05, "least std of a proposal's actions, half ranges", minimum=1e-4, maximum=1.0)
+    most_noise: float = parameter(0.5, "most std of a proposal's actions, half ranges", minimum=1e-4, maximum=10.0)
+    limit_weight: float = parameter(20.0, "price of actions beyond the limits, see `Guide`", minimum=0.0)
+    averaging: float = parameter(
+        0.99,
+        "decay of the average over gradient steps that the reward's weights are told as",
+        minimum=0.0,
+        maximum=0.9999,
+    )
+    discount: float = parameter(0.99, "gamma of the adversarial objective's shaping", minimum=0.0, maximum=1.0)
+
+
+@dataclass(frozen=True)
+class GuidedProgress:
+    """What an iteration came to: see the fields' names.
+
+    `likelihood` is the importance-sampled log likelihood of a demonstrated window, nats; `effective` the share of the
+    samples that carry its partition function, before weights are flattened; `better` the share of windows in which the
+    proposal's mean earns at least what the demonstration does: near one half when the reward explains what was shown.
+    """
+
+    iteration: int
+    likelihood: float
+    effective: float
+    better: float
+
+
+class GuidedCostLearning:
+    """Finn, Levine and Abbeel 2016, "Guided cost learning: deep inverse optimal control via policy optimization".
+
+    A demonstrated window tau_i of H steps has the log likelihood R(tau_i) - log Z_i, with the partition function of all
+    trajectories that start where it does,
+
+        Z_i = 1/J sum_j exp(R(tau_j)) / q(tau_j),   q = sum_k share_k prod_t q_k(u_t | x_t)
+
+    over the samples of all proposals q_k that are kept; the demonstration joins them, among those of the first q, which
+    is fitted to it. Each iteration improves q towards exp(R) (`Guide`), through `model`, known or learned from whatever
+    the robot did, draws from it, and climbs the likelihood by
+
+        grad = grad R(tau_i) - sum_j w_j grad R(tau_j),   w_j = exp(R(tau_j)) / q(tau_j), normalised in log space
+
+    Weights are flattened, w^alpha, until the effective sample size is `least_effective`. Cutting demonstrations into
+    windows keeps products of densities short, and asks of the reward what a planner that looks H steps ahead will ask.
+
+    With the objective `adversarial` the same samples train the discriminator D = exp(f) / (exp(f) + q(u | x)),
+    f = r(u, x') + gamma h(x') - h(x) (Fu, Luo and Levine 2018, "Learning robust rewards with adversarial inverse
+    reinforcement learning"); r is what is kept.
+
+    Raises ValueError on demonstrations of another robot, none, or none as long as a window.
+    """
+
+    def __init__(
+        self,
+        config: GuidedCostConfig,
+        spec: RobotSpec,
+        model: DynamicsModel,
+        demonstrations: Sequence[Demonstration],
+        seed: int,
+    ) -> None:
+        check_demonstrations(demonstrations, spec.state.size, spec.action.size)
+        self.config, self.spec, self.seed, self.iteration = config, spec, seed, 0
+        states, actions = _windows(config, demonstrations, np.random.default_rng(stream_seed(seed, 0, 0, "windows")))
+        self.shown_states, self.shown_actions = tensor(states), tensor(actions)
+        everything = [
+            np.concatenate([getattr(item, part) for item in demonstrations]) for part in ("states", "actions")
+        ]
+        paired = np.concatenate([item.states[1:] for item in demonstrations]), everything[1]
+        self.model = RewardModel(config, spec, *paired, stream_seed(seed, 0, 0, "reward"))
+        self.averaged = copy.deepcopy(self.model)
+        self.potential = RewardModel(_potential_config(config), spec, *paired, stream_seed(seed, 0, 0, "potential"))
+        parameters = [*self.model.parameters()]
+        if config.objective == "adversarial":
+            parameters += [*self.potential.parameters()]
+        self.optimiser = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
+        self.guide = Guide(model, spec, Noise(config.least_noise, config.most_noise), config.limit_weight)
+        self.proposals: list[Proposals] = []
+        self.samples: list[tuple[Tensor, Tensor]] = []
+        self.shown_episodes = [(tensor(item.states), tensor(item.actions)) for item in demonstrations]
+        self.episodes: list[tuple[Tensor, Tensor, float]] = []
+
+    def learn_from(self, model: DynamicsModel) -> None:
+        """Proposals go through another model from now on, such as the same one that has learned more."""
+        self.guide = Guide(model, self.spec, self.guide.noise, self.guide.limit_weight)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        for kept, new in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+            kept.lerp_(new, 1.0 - self.config.averaging)
+
+    def add_episode(self, episode: Demonstration, log_density: float) -> None:
+        """What the robot did when a planner followed `reward`: an episode of the length of the demonstrations.
+
+        `log_density` is that of its actions: of the noise that was added to the planner's. Planners look everywhere,
+        proposals only near what was shown: what a planner finds that nobody showed has to lose its reward. Raises
+        ValueError on another robot's episode.
+        """
+        check_demonstrations([episode], self.spec.state.size, self.spec.action.size)
+        self.episodes.append((tensor(episode.states), tensor(episode.actions), float(log_density)))
+        del self.episodes[: -self.config.episode_memory]
+
+    def reward(self) -> LearnedReward:
+        """What has been learned so far."""
+        return self.averaged.task(version=self.iteration + 1)
+
+    def iterate(self, keep_going: Callable[[], bool] = lambda: True) -> GuidedProgress:
+        """One iteration: better proposals, samples of them, and gradient steps on the reward; fewer of these once
+        `keep_going` says no.
+        """
+        random = torch.Generator().manual_seed(stream_seed(self.seed, self.iteration, 0, "guided"))
+        reward = self.reward().reward
+        proposals = self._improved(random)
+        limited = self.guide.limited(reward)
+        better = _return(limited, proposals.states, proposals.actions) >= _return(
+            limited, self.shown_states, self.shown_actions
+        )
+        if not self.proposals:
+            # The first q is fitted to what was shown: noise about it, with feedback that keeps samples near.
+            tracking = self.guide.tracking(
+                self.shown_states, self.shown_actions, proposals.gains, self.config.most_noise
+            )
+            self._add(tracking, random)
+        self._add(proposals, random)
+        data = self._data()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * _cosine(self.iteration / self.config.iterations)
+        likelihoods, effective = [], []
+        for _ in range(self.config.gradient_steps):
+            if not keep_going():
+                break
+            index = torch.randperm(len(self.shown_states), generator=random)[: self.config.batch_windows]
+            if self.config.objective == "adversarial":
+                loss, told = self._adversarial_loss(data, index), (math.nan, math.nan)
+            else:
+                loss, told = self._guided_loss(data, index)
+            self.optimiser.zero_grad()
+            (loss + self._episode_loss() + self._regularisers(index)).backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 100.0)
+            self.optimiser.step()
+            self._average()
+            likelihoods.append(told[0])
+            effective.append(told[1])
+        self.iteration += 1
+        return GuidedProgress(
+            self.iteration, float(np.mean(likelihoods)), float(np.mean(effective)), float(better.double().mean())
+        )
+
+    def _improved(self, random: torch.Generator) -> Proposals:
+        """Every other time from the last proposals' trajectories or what was shown, whichever is better, else from the
+        best of random action sequences: what is locally best near a demonstration need not be what a planner finds.
+        """
+        reward, config = self.reward().reward, self.config
+        limited = self.guide.limited(reward)
+        if self.iteration % 2:
+            states, actions = self._shot(limited, random)
+        else:
+            states, actions = self.shown_states, self.shown_actions
+            if self.proposals:
+                last = self.proposals[-1]
+                ahead = _return(limited, last.states, last.actions) > _return(limited, states, actions)
+                states, actions = (
+                    torch.where(ahead[:, None, None], own, shown)
+                    for own, shown in ((last.states, states), (last.actions, actions))
+                )
+        return self.guide.improved(reward, states, actions, config.guide_iterations)
+
+    def _shot(
+        self, reward: Callable[[Tensor, Tensor, Tensor], Tensor], random: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The best of random action sequences from each start, no action at all among them."""
+        starts, horizon, width = self.shown_actions.shape
+        drawn = torch.randn(starts, self.config.candidates, horizon, width, generator=random, dtype=torch.float64)
+        red = drawn.cumsum(dim=2)
+        scale = red.std(dim=2, keepdim=True).clamp_min(1e-6)
+        wanted = (red - red.mean(dim=2, keepdim=True) * (drawn[:, :, :1, :1] > 0.0)) / scale * self.guide.half_range
+        wanted = torch.clamp(0.7 * wanted, self.guide.lower, self.guide.upper)
+        wanted[:, 0] = 0.0
+        begin = self.shown_states[:, :1].expand(-1, self.config.candidates, -1)
+        states, actions = self.guide.roll_out(begin, lambda _, step: wanted[:, :, step], horizon)
+        with torch.no_grad():
+            totals = reward(states[:, :, :-1], actions, states[:, :, 1:]).sum(dim=-1)
+        best = torch.where(totals.isfinite(), totals, -torch.inf).argmax(dim=1)
+        rows = torch.arange(starts)
+        return states[rows, best], actions[rows, best]
+
+    def _add(self, proposals: Proposals, random: torch.Generator) -> None:
+        self.proposals.append(proposals)
+        self.samples.append(self.guide.sampled(proposals, self.config.samples, random))
+        # The first, fitted to what was shown, stays.
+        if len(self.proposals) > self.config.memory + 1:
+            del self.proposals[1], self.samples[1]
+
+    def _data(self) -> "_Samples":
+        states = torch.cat([self.shown_states[:, None], *(states for states, _ in self.samples)], dim=1)
+        actions = torch.cat([self.shown_actions[:, None], *(actions for _, actions in self.samples)], dim=1)
+        counts = torch.tensor([self.config.samples + (index == 0) for index in range(len(self.proposals))]).double()
+        shares = (counts / counts.sum()).log()
+        densities = torch.stack([q.step_log_densities(states, actions) for q in self.proposals])
+        whole = torch.logsumexp(densities.sum(dim=-1) + shares[:, None, None], dim=0)
+        steps = torch.logsumexp(densities + shares[:, None, None, None], dim=0)
+        finite = states.isfinite().all(dim=-1).all(dim=-1)
+        return _Samples(states, actions, whole, steps, self.guide.limits(actions).sum(dim=-1), finite)
+
+    def _guided_loss(self, data: "_Samples", index: Tensor) -> tuple[Tensor, tuple[float, float]]:
+        """Minus the surrogate whose gradient is the likelihood's, and (likelihood, effective share)."""
+        rewards = self.model.reward(data.states[index, :, :-1], data.actions[index], data.states[index, :, 1:])
+        total = rewards.sum(dim=-1)
+        with torch.no_grad():
+            ratio = total - data.limits[index] - data.whole[index]
+            ratio = torch.where(data.finite[index], ratio, -torch.inf)
+            partition = torch.logsumexp(ratio, dim=1) - math.log(ratio.shape[1])
+            effective = effective_share(ratio)
+            weights = flattened_weights(ratio, self.config.least_effective)
+            told = float((total[:, 0] - partition).mean()), float(effective.mean())
+        expected = (weights * torch.where(data.finite[index], total, 0.0)).sum(dim=1)
+        return (expected - total[:, 0]).mean(), told
+
+    def _episode_loss(self) -> Tensor:
+        """Minus the same log likelihood for whole episodes, whose starts are drawn from one distribution; what was
+        shown joins the samples. Weights are flattened by alpha = H / T, which makes an episode count as one window:
+        products of T densities are never good enough.
+        """
+        config = self.config
+        if not self.episodes or not config.episode_weight:
+            return torch.zeros((), dtype=torch.float64)
+        shown, own = self._totals(self.shown_episodes), self._totals([item[:2] for item in self.episodes])
+        densities = torch.tensor([density for _, _, density in self.episodes], dtype=torch.float64)
+        steps = float(np.mean([len(actions) for _, actions in self.shown_episodes]))
+        alpha = config.horizon / steps
+        # The noise of what was shown is not known; that of the learner's episodes stands in for it.
+        logits = alpha * torch.cat([shown - densities.mean(), own - densities])
+        return config.episode_weight * (torch.logsumexp(logits, dim=0) - alpha * (shown - densities.mean()).mean())
+
+    def _totals(self, episodes: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Returns [E] of whole episodes, which may differ in length."""
+        lengths = [len(actions) for _, actions in episodes]
+        parts = (
+            torch.cat([states[:-1] for states, _ in episodes]), torch.cat([actions for _, actions in episodes]),
+            torch.cat([states[1:] for states, _ in episodes]),
+        )  # fmt: skip
+        return torch.stack([part.sum() for part in self.model.reward(*parts).split(lengths)])
+
+    def _adversarial_loss(self, data: "_Samples", index: Tensor) -> Tensor:
+        """Of the discriminator, shown steps against sampled ones; both count the same."""
+        state, action, later = data.states[index, :, :-1], data.actions[index], data.states[index, :, 1:]
+        potential = [self.potential.reward(each, action, each) for each in (state, later)]
+        advantage = self.model.reward(state, action, later) + self.config.discount * potential[1] - potential[0]
+        logit = advantage - self.guide.limits(action) - data.steps[index]
+        shown, sampled = logit[:, 0], logit[:, 1:]
+        log_sigmoid = torch.nn.functional.logsigmoid
+        return -(log_sigmoid(shown).mean() + log_sigmoid(-sampled[data.finite[index, 1:]]).mean())
+
+    def _regularisers(self, index: Tensor) -> Tensor:
+        """The paper's, section 5: costs along demonstrations change evenly, and do not rise by more than one."""
+        config = self.config
+        if not config.rate_weight and not config.monotone_weight:
+            return torch.zeros((), dtype=torch.float64)
+        states, actions = self.shown_states[index], self.shown_actions[index]
+        cost = -self.model.reward(states[:, :-1], actions, states[:, 1:])
+        change = cost[:, 1:] - cost[:, :-1]
+        even = (change[:, 1:] - change[:, :-1]).square().sum(dim=1).mean()
+        rising = torch.relu(change - 1.0).square().sum(dim=1).mean()
+        return config.rate_weight * even + config.monotone_weight * rising
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The shown window and samples of each start [B, J, ...]: states, wanted actions, log q of the whole [B, J] and of
+    each step [B, J, H], the price of limits [B, J], and whether all numbers are finite [B, J].
+    """
+
+    states: Tensor
+    actions: Tensor
+    whole: Tensor
+    steps: Tensor
+    limits: Tensor
+    finite: Tensor
+
+
+def _cosine(progress: float) -> float:
+    """From 1 at 0 to a hundredth at 1 and after."""
+    return max(0.01, 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0))))
+
+
+def effective_share(log_weights: Tensor) -> Tensor:
+    """(sum w)^2 / (J sum w^2) [B] of log weights [B, J]: 1 where all are equal, 1 / J where one has everything."""
+    share = torch.softmax(log_weights, dim=1)
+    return 1.0 / (share.square().sum(dim=1) * log_weights.shape[1])
+
+
+def flattened_weights(log_weights: Tensor, least: float) -> Tensor:
+    """Normalised w^alpha [B, J] with the largest alpha in [0, 1] whose effective share is at least `least`.
+
+    A weight of zero, -inf, stays zero. Bias for variance: alpha is 1 wherever samples are good enough.
+    """
+    low, high = torch.zeros(len(log_weights), 1).double(), torch.ones(len(log_weights), 1).double()
+    finite = log_weights.isfinite()
+    safe = torch.where(finite, log_weights, 0.0)
+
+    def at(alpha: Tensor) -> Tensor:
+        return torch.where(finite, alpha * safe, -torch.inf)
+
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        enough = (effective_share(at(middle)) >= least)[:, None]
+        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+    alpha = torch.where((effective_share(log_weights) >= least)[:, None], 1.0, low)
+    return torch.softmax(at(alpha), dim=1)
+
+
+@torch.no_grad()
+def _return(reward: Callable[[Tensor, Tensor, Tensor], Tensor], states: Tensor, actions: Tensor) -> Tensor:
+    return reward(states[:, :-1], actions, states[:, 1:]).sum(dim=-1)
+
+
+def _windows(
+    config: GuidedCostConfig, demonstrations: Sequence[Demonstration], random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """States [B, H + 1, n] and actions [B, H, m] of windows, drawn evenly from each demonstration."""
+    states, actions = [], []
+    for demonstration in demonstrations:
+        latest = len(demonstration) - config.horizon
+        if latest < 0:
+            continue
+        # One from each of equal parts, the first at the very start.
+        edges = np.linspace(0, latest, config.windows + 1)
+        drawn = [0, *(int(random.uniform(*edges[part : part + 2])) for part in range(1, config.windows))]
+        for first in sorted({min(first, latest) for first in drawn}):
+            states.append(demonstration.states[first : first + config.horizon + 1])
+            actions.append(demonstration.actions[first : first + config.horizon])
+    if not states:
+        longest = max(len(item) for item in demonstrations)
+        raise ValueError(
+            f"demonstrations: the longest of {len(demonstrations)} has {longest} steps, expected at least a window of"
+            f" {config.horizon} (parameter 'horizon')"
+        )
+    return np.stack(states), np.stack(actions)
+
+
+def _potential_config(config: GuidedCostConfig) -> RewardConfig:
+    """h of the adversarial objective: a function of the state alone."""
+    return RewardConfig(hidden=config.hidden, head="linear", first_effort=1e-9)
