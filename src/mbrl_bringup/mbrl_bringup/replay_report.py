@@ -119,8 +119,10 @@ def comparison(decision: Decision, recomputed: Recomputed, alternative: Alternat
     return "\n".join(lines)
 
 
-def actions_table(decision: Decision, other: Plan, other_start: int, rows: int = ROWS) -> list[str]:
-    """Lines of a table of the actions of the recorded plan and another, step by step; `rows` 0 shows all."""
+def actions_table(
+    decision: Decision, other: Plan, other_start: int, rows: int = ROWS, label: str = "changed"
+) -> list[str]:
+    """Lines of a table of the actions of the recorded plan and another, named `label`; `rows` 0 shows all."""
     names = decision.recording.spec.action.names
     start = decision.recorded.message.start_step
     plans = ((start, decision.plan), (other_start, other))
@@ -135,7 +137,7 @@ def actions_table(decision: Decision, other: Plan, other_start: int, rows: int =
             cells += ["-" if value is None else f"{value:.5f}" for value in (one, another)]
             cells.append("-" if one is None or another is None else f"{another - one:+.5f}")
         table.append(tuple(cells))
-    heads = [word for name in names for word in (f"{name} recorded", "changed", "difference")]
+    heads = [word for name in names for word in (f"{name} recorded", label, "difference")]
     lines = _table(("step", *heads), table)
     if len(shown) < end - begin:
         lines.append(f"  ... {end - begin - len(shown)} more steps: --rows 0")

@@ -110,7 +110,7 @@ def _replay(options: argparse.Namespace, recording: Recording) -> int:
         print(f"\n{report.comparison(decision, recomputed, alternative, options.rows)}")
         plan, shown, label = alternative.plan, alternative.recomputed, "changed"
     elif not report.is_exact(decision, recomputed):
-        print("\n" + "\n".join(report.actions_table(decision, plan, shown.reply.start_step, options.rows)))
+        print("\n" + "\n".join(report.actions_table(decision, plan, shown.reply.start_step, options.rows, label)))
     if options.plot:
         plan = report.with_prediction(plan, shown, evaluation_seed(decision))
         print(f"\n{report.draw(decision, plan, shown.reply.start_step, label, options.plot)}")
