@@ -323,7 +323,8 @@ def test_bags_of_two_robots_and_folders_without_any_are_refused(one_episode: Pat
     with pytest.raises(ReplayError, match=r"run.json: expected a JSON object"):
         read_recording(tmp_path)
     other = load_robot(ROBOTS / "cartpole.yaml").spec
-    with Recording(tmp_path / "two", Script(steps=2)) as recording:
+    (tmp_path / "two").mkdir()
+    with Recording(tmp_path / "two" / "bag", Script(steps=2)) as recording:
         recording.play(1, lambda seed: small_model(recording.robot, seed))
         recording.write("robot_spec", spec_to_message(other, Time()))
     with pytest.raises(ReplayError, match=r"two robots: 'pendulum', interface .* and 'cartpole', interface"):
