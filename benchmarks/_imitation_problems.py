@@ -25,10 +25,11 @@ from mbrl_policy.training import SimulatedRobot
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 LIBRARY = "MBRL_BENCH_TWIN"  # environment variable that tells worker processes where the compiled twin is
 STEPS = 50
-# Standard deviations of the starts of demonstrations, positions and velocities; wider than the robots' own.
+# Starts of demonstrations, wider than the robots' own. The reacher's elbow is bent: from a stretched arm the target is
+# as near with the elbow to the left as to the right, and which one the expert takes is chance.
 STARTS = {
     "cartpole": StartDistribution((0.0, math.pi), (0.25, 0.1), (0.0, 0.0), (0.3, 0.4)),
-    "reacher": StartDistribution((0.0, 0.0), (0.5, 0.5), (0.0, 0.0), (0.5, 0.5)),
+    "reacher": StartDistribution((0.0, 1.0), (0.5, 0.3), (0.0, 0.0), (0.5, 0.5)),
 }
 ILQR = {"kind": "ilqr", "restarts": 0, "population_size": 2}
 EXPERTS: dict[str, dict[str, Any]] = {

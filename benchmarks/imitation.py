@@ -50,7 +50,7 @@ from mbrl_policy.training.predictive_teacher import planner_of
 SIZES = (1, 5, 20)
 UNSEEN = 40  # starts that policies are judged from
 GATHERING = {"rollouts": 1, "gradient_steps": 200, "batch_size": 128, "evaluation": "none"}
-FIT = {"gradient_steps": 2000, "batch_size": 128, "learning_rate": 3e-3}
+FIT = {"gradient_steps": 5000, "batch_size": 128, "learning_rate": 3e-3}
 HEADS = {"bc": "mlp", "bc_mixture": "mixture", "bc_chunks": "chunks"}
 METHODS: dict[str, dict[str, Any]] = {"noise_injection": {}, "dagger": {"mixing": 1.0, "mixing_decay": 0.5}}
 RECORDED = "recorded"

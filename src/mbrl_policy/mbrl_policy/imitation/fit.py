@@ -43,7 +43,7 @@ def fit_policy(
     diagonals. u + K e is kept within the limits. The policy's own noise follows the residuals, by maximum likelihood,
     where it has parameters for it.
 
-    A mixture is fitted by maximum likelihood of u + K e alone (Bishop 1994, equation 29), P has no part in it; what is
+    A mixture is fitted by maximum likelihood of u + K e alone (Bishop 1994), P has no part in it; what is
     returned is still the loss above, of its heaviest component. Chunks are fitted in all rows that the labels know
     (`Labels.chunks`), rows after the first without P and e; returned is the loss of all.
 

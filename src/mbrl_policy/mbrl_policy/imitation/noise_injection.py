@@ -42,12 +42,12 @@ class NoiseInjection(ImitationAlgorithm):
 
     The teacher alone moves the robot, with noise on its actions: u_t = pi*(x_t) + eps, eps ~ N(0, Sigma_i). Labels are
     the teacher's own actions. What the noise should do is bring about the states in which the policy will find itself,
-    so that Sigma is the maximum likelihood of the policy's errors (equation 4),
+    so that Sigma is the maximum likelihood of the policy's errors,
 
         Sigma_(i+1) = 1/T sum_t (pi_theta(x_t) - pi*(x_t)) (pi_theta(x_t) - pi*(x_t))'
 
     over the episodes of an iteration, by the policy fitted before them: errors on states that it has not seen. With
-    `expected_error` alpha it is scaled to T tr(Sigma) = alpha, as section IV-C shrinks it towards the error to come.
+    `expected_error` alpha it is scaled to T tr(Sigma) = alpha, as the paper scales it towards the error to come.
     `Progress.information` has `noise`, the root of the mean variance used, half ranges.
     """
 
