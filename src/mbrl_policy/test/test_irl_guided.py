@@ -13,7 +13,13 @@ from mbrl_core.dataset import Transitions
 from mbrl_core.demonstrations import Demonstration
 from mbrl_core.specs import ActionSpec, RobotSpec, StateSpec
 from mbrl_dynamics.model import DynamicsModel, FitReport, GaussianPrediction, KeepGoing
-from mbrl_policy.irl.guided_cost import GuidedCostConfig, GuidedCostLearning, effective_share, flattened_weights
+from mbrl_policy.irl.guided_cost import (
+    GuidedCostConfig,
+    GuidedCostLearning,
+    effective_share,
+    energy_distance,
+    flattened_weights,
+)
 from mbrl_policy.irl.proposals import Guide, Noise, difference
 from mbrl_policy.irl.reward_model import RewardConfig, RewardModel
 
@@ -218,3 +224,24 @@ def test_bad_demonstrations_are_refused() -> None:
     other = Demonstration(np.zeros((20, 3)), np.zeros((19, 1)))
     with pytest.raises(ValueError, match="3 state"):
         GuidedCostLearning(config, SPEC, Mass(), [other], 0)
+
+
+def test_the_reward_of_the_nearest_episode_is_kept() -> None:
+    shown = demonstrations(4)
+    learner = GuidedCostLearning(GuidedCostConfig(horizon=HORIZON, windows=1, gradient_steps=2), SPEC, Mass(), shown, 0)
+    assert learner.best_reward() == learner.reward()
+    near = learner.add_episode(shown[0], 0.0)
+    kept = learner.reward()
+    learner.iterate()
+    far = learner.add_episode(Demonstration(shown[0].states + 3.0, shown[0].actions), 0.0)
+    assert near < far and learner.best_distance == near
+    assert learner.best_reward() == kept != learner.reward()
+
+
+def test_the_energy_distance_is_that_of_distributions() -> None:
+    random = np.random.default_rng(0)
+    first, second = random.normal(size=(4000, 2)), random.normal(size=(400, 2))
+    assert energy_distance(first, first) == pytest.approx(0.0, abs=1e-12)
+    assert energy_distance(first, second) < 0.02 < 0.3 < energy_distance(first, second + 1.0)
+    # Two points at a distance of three.
+    assert energy_distance(np.zeros((1, 1)), np.full((1, 1), 3.0)) == pytest.approx(6.0)

@@ -14,10 +14,10 @@ from mbrl_core.config import parameter
 from mbrl_core.demonstrations import Demonstration, check_demonstrations
 from mbrl_core.learned_reward import LearnedReward
 from mbrl_core.random_streams import stream_seed
-from mbrl_core.specs import RobotSpec
+from mbrl_core.specs import Array, RobotSpec
 from mbrl_dynamics.model import DynamicsModel
 from mbrl_policy.irl.proposals import Guide, Noise, Proposals, tensor
-from mbrl_policy.irl.reward_model import RewardConfig, RewardModel
+from mbrl_policy.irl.reward_model import LEAST_SCALE, RewardConfig, RewardModel
 
 OBJECTIVES = ("guided_cost", "adversarial")
 BISECTIONS = 30
@@ -129,6 +129,11 @@ class GuidedCostLearning:
         self.samples: list[tuple[Tensor, Tensor]] = []
         self.shown_episodes = [(tensor(item.states), tensor(item.actions)) for item in demonstrations]
         self.episodes: list[tuple[Tensor, Tensor, float]] = []
+        inputs = np.asarray(self.model.layout.inputs(*paired))
+        self._shown_mean, self._shown_std = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), LEAST_SCALE)
+        self._shown_inputs = (inputs - self._shown_mean) / self._shown_std
+        self.best_distance = math.inf
+        self._best: LearnedReward | None = None
 
     def learn_from(self, model: DynamicsModel) -> None:
         """Proposals go through another model from now on, such as the same one that has learned more."""
@@ -139,8 +144,11 @@ class GuidedCostLearning:
         for kept, new in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
             kept.lerp_(new, 1.0 - self.config.averaging)
 
-    def add_episode(self, episode: Demonstration, log_density: float) -> None:
+    def add_episode(self, episode: Demonstration, log_density: float) -> float:
         """What the robot did when a planner followed `reward`: an episode of the length of the demonstrations.
+
+        Returns how far it was from what was shown, the `energy_distance` of the inputs that the reward sees; the
+        reward of the episode that came nearest is `best_reward`, for later iterations may well lose it again.
 
         `log_density` is that of its actions: of the noise that was added to the planner's. Planners look everywhere,
         proposals only near what was shown: what a planner finds that nobody showed has to lose its reward. Raises
@@ -149,6 +157,15 @@ class GuidedCostLearning:
         check_demonstrations([episode], self.spec.state.size, self.spec.action.size)
         self.episodes.append((tensor(episode.states), tensor(episode.actions), float(log_density)))
         del self.episodes[: -self.config.episode_memory]
+        inputs = self.model.layout.inputs(episode.states[1:], episode.actions)
+        distance = energy_distance((inputs - self._shown_mean) / self._shown_std, self._shown_inputs)
+        if distance < self.best_distance:
+            self.best_distance, self._best = distance, self.reward()
+        return distance
+
+    def best_reward(self) -> LearnedReward:
+        """The one whose episode came nearest to what was shown; the present one where there was no episode."""
+        return self.reward() if self._best is None else self._best
 
     def reward(self) -> LearnedReward:
         """What has been learned so far."""
@@ -326,6 +343,15 @@ class _Samples:
     steps: Tensor
     limits: Tensor
     finite: Tensor
+
+
+def energy_distance(first: Array, second: Array, most: int = 500) -> float:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| between samples [N, d] and [M, d]: zero for one distribution alone.
+
+    Of each at most `most` rows, evenly spaced, are compared (Szekely and Rizzo 2013, "Energy statistics").
+    """
+    one, two = (torch.from_numpy(np.asarray(each)[:: -(-len(each) // most)]) for each in (first, second))
+    return float(2.0 * torch.cdist(one, two).mean() - torch.cdist(one, one).mean() - torch.cdist(two, two).mean())
 
 
 def _cosine(progress: float) -> float:

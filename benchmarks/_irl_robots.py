@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The robot jobs of the inverse reinforcement learning benchmark: shown on one robot, judged on a heavier one."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _irl_plot import draw
+from _twin import Twin
+from _twin_model import TwinModel
+
+from mbrl_core.config import load_preset
+from mbrl_core.demonstrations import Demonstration
+from mbrl_core.messages import Plan
+from mbrl_core.policies import make_policy
+from mbrl_core.random_streams import generator, stream_seed
+from mbrl_core.robot_file import Robot, load_robot
+from mbrl_core.tasks import Task, task_of_preset
+from mbrl_core.trial import Controller, random_controller
+from mbrl_dynamics.model import DynamicsModel
+from mbrl_dynamics.registry import make_model
+from mbrl_planner.controller import PredictiveController
+from mbrl_policy.imitation.fit import FitConfig, fit_policy
+from mbrl_policy.imitation.labels import Labels
+from mbrl_policy.irl.guided_cost import GuidedCostConfig, GuidedCostLearning
+from mbrl_policy.training import Rollout, SimulatedRobot
+from mbrl_policy.training.predictive_teacher import planner_of
+from mbrl_policy.training.rollouts import transitions_of
+
+CONFIG = Path(__file__).resolve().parents[1] / "config"
+DEMONSTRATIONS, UNSEEN = 20, 5
+HEAVIER = 1.5
+EXPLORATION = 0.03  # noise on the learner's own episodes, half ranges
+CLONING = FitConfig(gradient_steps=6000, batch_size=256)
+COMMON = {"kind": "icem", "iterations": 3, "propagation": "mean", "particles": 1}
+PLANNERS: dict[str, dict[str, Any]] = {
+    "cartpole": {**COMMON, "horizon": 25, "population_size": 100},
+    "reacher": {
+        **COMMON, "horizon": 12, "population_size": 100, "elites": 6, "carried_std": 1.5, "least_std": 0.02,
+        "fresh_share": 0.2,
+    },
+}  # fmt: skip
+# The learner's episodes: less work a plan, so that there can be more of them.
+HURRIED = {"population_size": 40, "iterations": 2}
+COMMON_LEARNER: dict[str, Any] = {
+    "windows": 2, "samples": 6, "iterations": 15, "episode_weight": 3.0, "weight_decay": 0.01,
+}  # fmt: skip
+LEARNERS = {
+    "cartpole": GuidedCostConfig(horizon=25, **COMMON_LEARNER),
+    "reacher": GuidedCostConfig(horizon=12, **COMMON_LEARNER),
+}
+PLOTTED = {"cartpole": (1, 3), "reacher": (0, 1)}  # state variables
+ROBOTS = tuple(LEARNERS)
+
+
+def learned_run(name: str, seed: int, folder: Path, model: str, plot: bool = False) -> dict[str, Any]:
+    """One seed: 20 demonstrations, a reward from them, planning with it on a heavier robot; `folder` has the twin's
+    library. With `plot` the learned reward is drawn into the results.
+    """
+    begin = time.process_time()
+    robot = load_robot(CONFIG / "robots" / f"{name}.yaml")
+    task = task_of_preset(load_preset(CONFIG / "tasks" / f"{robot.task}.yaml", "task"))
+    changed, twin = heavier(robot, folder / f"{name}_{seed}"), folder / "twin.so"
+    shown = episodes(
+        robot, task, lambda index: planning(robot, task, twin, index), seeds_of(seed, "shown", DEMONSTRATIONS)
+    )
+    if model == "true":
+        learned, own = guided(robot, task, shown, seed, twin, TwinModel(Twin(robot, twin)))
+    else:
+        learned, own = guided(robot, task, shown, seed, twin, make_model("ensemble", {}, robot.spec, seed))
+    if plot:
+        demonstrations = [Demonstration(each.states, each.actions) for each in shown]
+        draw(name, robot.spec, learned, task, demonstrations, PLOTTED[name])
+    policy = make_policy("mlp", {}, robot.spec, seed)
+    fit_policy(policy, Labels.joined([Labels.of_rollout(each) for each in shown]), CLONING, seed, lambda: True, True)
+    unseen = seeds_of(seed, "unseen", UNSEEN)
+    returns = {
+        "oracle": mean_return(episodes(changed, task, lambda index: planning(changed, task, twin, index), unseen)),
+        "learned": mean_return(episodes(changed, task, lambda index: planning(changed, learned, twin, index), unseen)),
+        "random": mean_return(episodes(changed, task, lambda index: random_controller(robot.spec, index), unseen)),
+        "bc": mean_return([SimulatedRobot(changed, task).rollout(policy, seed=index) for index in unseen]),
+    }
+    span = returns["oracle"] - returns["random"]
+    return {
+        "part": name, "seed": seed, "model": model,
+        "S": (returns["learned"] - returns["random"]) / span, "S_bc": (returns["bc"] - returns["random"]) / span,
+        **{f"return_{kind}": round(value, 3) for kind, value in returns.items()},
+        "return_shown": round(mean_return(shown), 3), "return_learner": round(own, 3),
+        "cpu_seconds": round(time.process_time() - begin, 1),
+    }  # fmt: skip
+
+
+def guided(
+    robot: Robot, task: Task, shown: Sequence[Rollout], seed: int, twin: Path, model: DynamicsModel
+) -> tuple[Task, float]:
+    """The learned reward whose episode came nearest to what was shown, and the true return of that episode, which the
+    learner does not know.
+    """
+    name, spec = robot.spec.name, robot.spec
+    demonstrations = [Demonstration(each.states, each.actions) for each in shown]
+    seen = list(shown)
+    if model.learns:
+        model.fit(transitions_of(seen), seed)
+    learner = GuidedCostLearning(LEARNERS[name], spec, model, demonstrations, seed)
+    simulated = SimulatedRobot(robot, task)
+    returns: list[float] = []
+    distances: list[float] = []
+    scale = EXPLORATION * 0.5 * (np.array(spec.action.upper) - np.array(spec.action.lower))
+    for index in range(LEARNERS[name].iterations):
+        learner.iterate()
+        number = stream_seed(seed, index, 0, "learner")
+        noise = generator(number, 0, 0, "noise").standard_normal((simulated.steps, spec.action.size))
+        follow = planning(robot, learner.reward(), twin, number, HURRIED, model)
+        episode = simulated.rollout_controller(disturbed(follow, scale * noise), seed=number)
+        density = -0.5 * float((noise**2).sum()) - len(noise) * float(np.log(scale * math.sqrt(2.0 * math.pi)).sum())
+        distances.append(learner.add_episode(Demonstration(episode.states, episode.actions), density))
+        returns.append(episode.total_return)
+        seen.append(episode)
+        if model.learns and index % 3 == 2:
+            model.fit(transitions_of(seen), seed)
+    return learner.best_reward(), returns[int(np.argmin(distances))]
+
+
+def planning(
+    robot: Robot, task: Task, twin: Path, seed: int, less: Mapping[str, Any] | None = None,
+    model: DynamicsModel | None = None,
+) -> Controller:  # fmt: skip
+    """Model predictive control, through the robot's true dynamics where there is no `model`."""
+    settings = {**PLANNERS[robot.spec.name], **(less or {})}
+    known = TwinModel(Twin(robot, twin)) if model is None else model
+    if known.members > 1:
+        settings["particles"] = known.members
+    controller = PredictiveController(planner_of(settings, robot.spec, known, task, seed))
+    return lambda time_step: controller.answer(time_step).plan
+
+
+def disturbed(controller: Controller, noise: np.ndarray) -> Controller:
+    """With noise [T, m] on what is executed."""
+    return lambda time_step: Plan(controller(time_step).actions[:1] + noise[time_step.step])
+
+
+def episodes(robot: Robot, task: Task, controller: Callable[[int], Controller], seeds: Sequence[int]) -> list[Rollout]:
+    """One for each seed, from the robot's start distribution; `task` is what they are judged by."""
+    judged = SimulatedRobot(robot, dataclasses.replace(task))
+    return [judged.rollout_controller(controller(index), seed=index) for index in seeds]
+
+
+def mean_return(rollouts: Sequence[Rollout]) -> float:
+    """Of whole episodes."""
+    return float(np.mean([rollout.total_return for rollout in rollouts]))
+
+
+def seeds_of(seed: int, name: str, count: int) -> list[int]:
+    """Of episodes that have nothing to do with those of another name."""
+    return [stream_seed(seed, 0, index, name) for index in range(count)]
+
+
+def heavier(robot: Robot, folder: Path) -> Robot:
+    """The same robot with masses and inertias times 1.5, rotors among them: the reacher hardly has any other."""
+    assert robot.mjcf is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scene.xml").write_text((robot.mjcf.parent / "scene.xml").read_text(encoding="utf-8"), encoding="utf-8")
+    content, found = robot.mjcf.read_text(encoding="utf-8"), False
+    for name, value in (("density", 1000), ("armature", 1)):
+        changed = content.replace(f'{name}="{value}"', f'{name}="{value * HEAVIER:g}"')
+        found, content = found or changed != content, changed
+    if not found:
+        raise RuntimeError(f"{robot.mjcf}: neither density nor armature is where it was")
+    path = folder / robot.mjcf.name
+    path.write_text(content, encoding="utf-8")
+    return dataclasses.replace(robot, mjcf=path)
