@@ -60,7 +60,8 @@ def write(arrays: Arrays, folder: Path) -> None:
 def read(folder: Path, file: str, given: str) -> None:
     """Reads the data set that is `folder`."""
     dataset = library()(repo_id=f"local/{folder.name}", root=folder)
-    rows = dataset.hf_dataset.with_format("numpy")[:]
+    # As they are in the files: other formats of the library hand out single precision.
+    rows = dataset.hf_dataset.with_format("arrow")[:].to_pydict()
     for name in (STATE, ACTION):
         if name not in rows or vectors(rows, name).ndim != 2:
             raise ValueError(f"expected a feature {name!r} of one vector a frame; there are {', '.join(sorted(rows))}")
