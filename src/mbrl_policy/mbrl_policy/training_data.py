@@ -89,6 +89,11 @@ class TrainingData:
         """All of them, a copy; None while there are none."""
         return self._buffer.transitions() if len(self._buffer) else None
 
+    def controllers(self) -> list[str]:
+        """Who moved the robot, sorted."""
+        kept = (*self._episodes, *self._pieces, self._open)
+        return sorted({step.controller for steps in kept for step in steps[1:]} - {""})
+
     def demonstrations(self, task: Task, teachers: Sequence[str] = TEACHERS) -> list[Rollout]:
         """Whole episodes in which hardly anybody but `teachers` moved the robot, with the rewards of `task`. What was
         wanted is taken to be what was executed. Episodes that a person called a failure are none.

@@ -110,5 +110,9 @@ def test_the_trainer_clones_what_a_bag_shows(make_graph: MakeGraph, tmp_path: Pa
     graph.wait(lambda: graph.policies, "the policy")
     weight = graph.arrays()["layer.weight"] / graph.arrays()["observation_scale"]
     assert float(weight[0, 0]) == pytest.approx(-0.3, abs=0.03)
+    Bag(tmp_path / "unshown", SPEC).steps(corrected(1, "ppp")).close()
+    refused = graph.train("behavioural_cloning", {}, data=str(tmp_path / "unshown"))
+    assert not refused.success
+    assert "no demonstrations; the robot was moved by policy, expected some of parameter 'teachers'" in refused.message
     refused = graph.train("behavioural_cloning", {}, data=str(tmp_path / "nothing"))
     assert not refused.success and "no such folder" in refused.message

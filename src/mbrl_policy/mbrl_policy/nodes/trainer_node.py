@@ -252,8 +252,14 @@ class TrainerNode(ManagedNode):
             except OSError as error:
                 self._tell(f"what was heard was not written: {error}")
         steps = self.settings.episode_steps or None
-        parts = TRAINERS.get(wanted.algorithm).implementation.takes_parts
-        shown = data.parts if parts else data.demonstrations
+        kind = TRAINERS.get(wanted.algorithm).implementation
+        demonstrations = (data.parts if kind.takes_parts else data.demonstrations)(task, self.settings.teachers)
+        if not demonstrations and "demonstrations" in kind.needs:
+            raise ConfigurationError(
+                f"data {wanted.data or 'heard live'!r}: no demonstrations; the robot was moved by"
+                f" {', '.join(data.controllers()) or 'nobody'}, expected some of parameter 'teachers',"
+                f" {', '.join(self.settings.teachers)}, in episodes that are not labelled as failures"
+            )
         robot = GraphRobot(
             self._robot, task, steps, lambda request: self._runner.submit(request, task), job.keep_going,
             self.settings.attempts,
@@ -261,7 +267,7 @@ class TrainerNode(ManagedNode):
         return make_trainer(
             wanted.algorithm, wanted.configuration, robot, self.settings.seed,
             model=self._inputs.model, dataset=data.transitions(),
-            demonstrations=shown(task, self.settings.teachers), **wanted.groups,
+            demonstrations=demonstrations, **wanted.groups,
         )  # fmt: skip
 
     def _tell(self, news: News | str) -> None:
