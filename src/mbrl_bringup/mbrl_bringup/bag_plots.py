@@ -30,7 +30,9 @@ def draw(demonstrations: Sequence[Demonstration], spec: RobotSpec, path: Path) -
         for item in demonstrations:
             column = item.states[:, row] if row < spec.state.size else item.actions[:, row - spec.state.size]
             times = spec.period * (item.first_step + np.arange(len(column)))
-            over_time.plot(times, column, color=COLOURS[item.outcome], linewidth=0.8, alpha=0.7)
+            over_time.plot(
+                times, column, color=COLOURS[item.outcome], linewidth=0.8, marker=".", markersize=2, alpha=0.7
+            )
             values.append(column)
         histogram.hist(np.concatenate(values), bins=BINS, orientation="horizontal", color="0.5")
         histogram.sharey(over_time)

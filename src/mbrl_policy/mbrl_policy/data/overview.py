@@ -56,7 +56,7 @@ def returns(path: str | Path) -> dict[int, float]:
     for typestore, connection, _, content in read_raw(path):
         if connection.msgtype == STATUS:
             values = MessageFields(content, STATUS, typestore, ("episode", "trial_return")).values
-            if values["episode"] > 0:
+            if values["episode"] > 0 and np.isfinite(values["trial_return"]):
                 found[values["episode"]] = float(values["trial_return"])
     return found
 
