@@ -280,7 +280,7 @@ class RecorderNode(ManagedNode):
         try:
             bag.close()
         except OSError as error:
-            self._health.error(f"{bag.path} could not be finished: {error}; `recover` in mbrl_policy.bags finishes it")
+            self._health.error(f"{bag.path} could not be finished: {error}; `./mbrl bag recover` finishes it")
         self._recorded_before += bag.recorded
         self.get_logger().info(f"{bag.path}: {bag.recorded} of {self._offered} messages recorded")
 
