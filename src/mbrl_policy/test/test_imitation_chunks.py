@@ -46,9 +46,7 @@ def test_a_late_answer_begins_with_the_row_that_it_can_reach() -> None:
     first = controller.answer(episode(6)[0], delay_steps=2)
     assert first is not None and first.start_step == 2
     np.testing.assert_allclose(first.plan.actions[:, 0], [said(0, 2), said(0, 3)], atol=1e-6)
-    with pytest.raises(
-        PolicyFailed, match="its chunks end before step 5, where the plan .* step 1 begins"
-    ):
+    with pytest.raises(PolicyFailed, match="its chunks end before step 5, where the plan .* step 1 begins"):
         controller.answer(episode(6)[1], delay_steps=4)
 
 
