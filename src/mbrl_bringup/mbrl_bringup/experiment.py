@@ -161,9 +161,12 @@ def load_task(config: ExperimentConfig, robot_task: str, spec: RobotSpec) -> Tas
         raise FileNotFoundError(f"unknown task {path.stem!r}: {path} does not exist; tasks beside it: {known}")
     content = load_preset(path, "task")
     radius = content.pop("goal_radius", None)
-    unknown = sorted(set(content) - {"kind", "goal", "parameters", "weights", "obstacles"})
+    unknown = sorted(set(content) - {"kind", "goal", "parameters", "weights", "obstacles", "file"})
     if unknown:
         raise ConfigurationError(f"{path}: unknown key {unknown[0]!r} of the task")
+    if "file" in content:
+        # Beside the preset, wherever the node was started.
+        content["file"] = str(path.parent / Path(str(content["file"])).expanduser())
     task = task_of_preset(content)
     task.check_robot(spec)
     if radius is None:

@@ -30,7 +30,9 @@ from mbrl_bringup.experiment import (
 )
 from mbrl_bringup.results import bar, print_result
 from mbrl_core.config import ConfigurationError, load_preset
+from mbrl_core.learned_reward import LearnedReward
 from mbrl_core.messages import EndReason, StepType, TimeStep
+from mbrl_core.reward_network import RewardLayout, encode_reward
 from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import Task, make_task
 from mbrl_msgs.msg import ExperimentStatus, LearnerStatus
@@ -132,6 +134,23 @@ def test_a_preset_brings_obstacles() -> None:
     assert preset.task.spheres == [(0.12, 0.12, 0.03)]
     # The robot starts outside.
     assert not preset.task.violates(np.zeros(4)) and preset.for_trial(0, 1, 2).obstacles == preset.task.obstacles
+
+
+def test_a_preset_names_a_learned_reward_beside_it(tmp_path: Path) -> None:
+    layout = RewardLayout.of(ROBOT.spec, False, "linear", 0)
+    arrays = {"shift": np.zeros(layout.input_size), "scale": np.ones(layout.input_size)}
+    arrays |= {"head/weight": np.eye(layout.input_size)[:, :1], "head/bias": np.zeros(1), "effort": np.zeros(1)}
+    LearnedReward(content=encode_reward(layout, arrays)).save(tmp_path / "wanted.safetensors")
+    path = tmp_path / "task.yaml"
+    config = ExperimentConfig(task_file=str(path))
+    path.write_text("/**: {ros__parameters: {task: {kind: learned, file: wanted.safetensors}}}", encoding="utf-8")
+    task = load_task(config, "", ROBOT.spec).task
+    state = np.array([0.3, 0.1])
+    expected = LearnedReward(content=encode_reward(layout, arrays)).reward(state, np.zeros(1), state)
+    assert task.reward(state, np.zeros(1), state) == expected != task.reward(2.0 * state, np.zeros(1), 2.0 * state)
+    path.write_text("/**: {ros__parameters: {task: {kind: learned, file: other.safetensors}}}", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="other.safetensors', expected a learned reward"):
+        load_task(config, "", ROBOT.spec)
 
 
 def test_wrong_tasks_are_named(tmp_path: Path) -> None:

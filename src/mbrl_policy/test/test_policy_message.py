@@ -62,7 +62,7 @@ def cut(size: int) -> dict[str, Any]:
         ({"crc32": 5}, "damaged_policy", "policy: version 4 from 'test': .* with checksum .*, expected 00000005"),
         (cut(0), "damaged_policy", "policy: version 4 from 'test': not a whole safetensors file of 0 bytes"),
         (cut(1000), "damaged_policy", "policy: .*: not a whole safetensors file of 1000 bytes"),
-        ({"kind": "tree"}, "invalid_policy", "policy: .* unknown policy 'tree', expected one of: chunks, linear, mixture, mlp"),
+        ({"kind": "tree"}, "invalid_policy", "policy: .* unknown policy 'tree', expected one of: chunks, linear, mix"),
         ({"kind": "linear"}, "invalid_policy", "policy: version 4 from 'test': unknown parameter"),
         ({"configuration": "{"}, "invalid_policy", "policy: .* configuration is '{', expected a JSON object"),
         ({"configuration": "[1]"}, "invalid_policy", "expected a JSON object"),

@@ -27,8 +27,8 @@ class LearnerNodeConfig:
         read_only=True,
     )  # fmt: skip
     bag: str = parameter(
-        "", "what to learn from before the robot moves: a bag, also one of joint states and commands alone, the folder of"
-        " a run, or a .npz file of transitions; a checkpoint of the run directory takes its place", read_only=True,
+        "", "what to learn from before the robot moves: a bag, also one of joint states and commands alone, the folder"
+        " of a run, or a .npz file of transitions; a checkpoint of the run directory takes its place", read_only=True,
     )  # fmt: skip
     resume: bool = parameter(
         True, "go on from the newest checkpoint of the run directory, if there is one", read_only=True
