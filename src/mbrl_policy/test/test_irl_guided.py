@@ -153,8 +153,8 @@ def test_the_reward_model_is_the_task_that_it_becomes() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["guided_cost", "adversarial"])
-def test_what_was_wanted_is_found_again(objective: str) -> None:
+def gain_of(objective: str, seed: int) -> float:
+    """How much of what there is to gain, from no action to the best, planning with the learned reward gains."""
     settings = {"head": "linear"} if objective == "adversarial" else {}
     config = GuidedCostConfig(
         objective=objective,
@@ -169,7 +169,7 @@ def test_what_was_wanted_is_found_again(objective: str) -> None:
         iterations=1000,
         **settings,  # type: ignore[arg-type]
     )
-    learner = GuidedCostLearning(config, SPEC, Mass(), demonstrations(16), seed=0)
+    learner = GuidedCostLearning(config, SPEC, Mass(), demonstrations(16), seed=seed)
     for _ in range(20):
         learner.iterate()
     best = guide(20.0).improved(learner.reward().reward, *starts(4), iterations=10)
@@ -181,7 +181,14 @@ def test_what_was_wanted_is_found_again(objective: str) -> None:
             (true.states, true.actions), (best.states, best.actions), (idle[0][:, 0], idle[1][:, 0])
         )
     ]  # fmt: skip
-    assert (returns[1] - returns[2]) / (returns[0] - returns[2]) > 0.7
+    return (returns[1] - returns[2]) / (returns[0] - returns[2])
+
+
+# Of guided cost learning one seed in four ends at 0.4: its partition function hangs on few samples (docs/irl.md).
+@pytest.mark.slow
+@pytest.mark.parametrize(("objective", "least"), [("guided_cost", 0.7), ("adversarial", 0.9)])
+def test_what_was_wanted_is_found_again(objective: str, least: float) -> None:
+    assert np.median([gain_of(objective, seed) for seed in range(3)]) > least
 
 
 def test_what_a_planner_finds_that_nobody_showed_loses_its_reward() -> None:
