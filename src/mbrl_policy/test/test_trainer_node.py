@@ -48,7 +48,7 @@ LINEAR = {"policy": {"kind": "linear"}}
 class Graph:
     """Robot, trainer and whoever asks it to train."""
 
-    def __init__(self, folder: Path, mode: str) -> None:
+    def __init__(self, folder: Path, mode: str, task: bool = True) -> None:
         self.folder, self.mode = folder, mode
         self._context = Context()
         rclpy.init(context=self._context, domain_id=DOMAIN)
@@ -64,7 +64,8 @@ class Graph:
         self.node.create_subscription(PolicyMessage, "policy", self.policies.append, qos.LATCHED)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.STATUS)
         self._task = self.node.create_publisher(Task, "task", qos.LATCHED)
-        self._task.publish(task_to_message(TASK, ROBOT.spec.interface_hash, Time()))
+        if task:
+            self._task.publish(task_to_message(TASK, ROBOT.spec.interface_hash, Time()))
         self.client = ActionClient(self.node, Train, "train")
         for name, executable in (("mujoco", "mujoco_node"), ("robot", "robot_node")):
             program = str(Path(get_package_prefix("mbrl_robot")) / "lib" / "mbrl_robot" / executable)
@@ -141,11 +142,11 @@ class Graph:
 
 
 @pytest.fixture
-def make_graph(tmp_path: Path) -> Iterator[Callable[[str], Graph]]:
+def make_graph(tmp_path: Path) -> Iterator[Callable[..., Graph]]:
     graphs: list[Graph] = []
 
-    def make(mode: str) -> Graph:
-        graphs.append(Graph(tmp_path, mode))
+    def make(mode: str, task: bool = True) -> Graph:
+        graphs.append(Graph(tmp_path, mode, task))
         return graphs[-1]
 
     yield make
@@ -153,7 +154,7 @@ def make_graph(tmp_path: Path) -> Iterator[Callable[[str], Graph]]:
         graph.close()
 
 
-MakeGraph = Callable[[str], Graph]
+MakeGraph = Callable[..., Graph]
 
 
 def in_process(iterations: int, **configuration: Any) -> dict[str, np.ndarray]:

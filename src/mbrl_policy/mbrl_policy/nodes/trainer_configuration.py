@@ -5,9 +5,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from mbrl_core.config import ConfigurationError, parameter
+from mbrl_core.config import ConfigurationError, load_preset, parameter
+from mbrl_core.robot_file import Robot
+from mbrl_core.tasks import Task, task_of_preset
 from mbrl_msgs.action import Train
 from mbrl_policy.nodes.training_job import TrainingGoal, merged_configuration
 from mbrl_policy.training import TRAINERS
@@ -40,6 +43,9 @@ class TrainerNodeConfig:
     )
     niceness: int = parameter(
         10, "how much lower the priority of the training thread is", minimum=0, maximum=19, read_only=True
+    )
+    own_task: bool = parameter(
+        False, "train for the task that the robot file names as long as none has come on the topic", read_only=True
     )
     teachers: tuple[str, ...] = parameter(TEACHERS, "controllers whose episodes are demonstrations", read_only=True)
     episode_steps: int = parameter(0, "steps of a rollout; 0 = as the robot file says", minimum=0, read_only=True)
@@ -78,6 +84,13 @@ class PolicyKind:
     """Which policy is trained; its own parameters stand beside `kind` in the same group."""
 
     kind: str = parameter("mlp", "registered policy, for instance mlp, rbf or linear", read_only=True)
+
+
+def own_task(robot_file: str, robot: Robot) -> Task:
+    """The task that a robot file names, as it lies beside it. Raises ConfigurationError and FileNotFoundError."""
+    task = task_of_preset(load_preset(Path(robot_file).parent.parent / "tasks" / f"{robot.task}.yaml", "task"))
+    task.check_robot(robot.spec)
+    return task
 
 
 def read_configuration(text: str) -> dict[str, Any]:

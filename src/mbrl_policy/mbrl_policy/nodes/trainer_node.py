@@ -16,6 +16,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from mbrl_core.config import ConfigurationError, to_mapping
 from mbrl_core.policies import POLICIES, Policy
 from mbrl_core.robot_file import load_robot
+from mbrl_core.tasks import Task
 from mbrl_dynamics.nodes.background import BackgroundWorker
 from mbrl_msgs.action import Train
 from mbrl_msgs.msg import Model as ModelMessage
@@ -31,7 +32,7 @@ from mbrl_policy.live_rollout import Tolerances
 from mbrl_policy.nodes.episode_runner import EpisodeRunner
 from mbrl_policy.nodes.graph_robot import GraphRobot
 from mbrl_policy.nodes.policy_message import policy_to_message
-from mbrl_policy.nodes.trainer_configuration import PolicyKind, TrainerNodeConfig, read_goal
+from mbrl_policy.nodes.trainer_configuration import PolicyKind, TrainerNodeConfig, own_task, read_goal
 from mbrl_policy.nodes.trainer_store import TrainerStore
 from mbrl_policy.nodes.training_job import News, TrainingGoal, TrainingJob
 from mbrl_policy.training import TRAINERS, TrainingAlgorithm, make_trainer
@@ -71,6 +72,7 @@ class TrainerNode(ManagedNode):
         }
         settings = self.settings
         self._robot = load_robot(settings.robot_file)
+        self._own_task = own_task(settings.robot_file, self._robot) if settings.own_task else None
         self._producer = f"{self.get_fully_qualified_name()}@{os.uname().nodename}:{os.getpid()}"
         self._health = Health(self)
         self._inputs = LatchedInputs()
@@ -201,12 +203,17 @@ class TrainerNode(ManagedNode):
                 self._begin_if_ready()
         self._report()
 
+    @property
+    def _task(self) -> Task | None:
+        """The task in force."""
+        return self._inputs.task or self._own_task
+
     def _missing(self, wanted: TrainingGoal) -> str:
         """What a training has to wait for."""
         inputs = self._inputs
         if inputs.spec is None:
             return "robot_spec"
-        if inputs.task is None:
+        if self._task is None:
             return "task"
         needs_model = "model" in TRAINERS.get(wanted.algorithm).implementation.needs
         return "model" if needs_model and inputs.model is None else ""
@@ -242,7 +249,7 @@ class TrainerNode(ManagedNode):
 
     def _make(self, wanted: TrainingGoal, data: TrainingData | None) -> TrainingAlgorithm:
         """In the training thread: reading a bag takes its time."""
-        task, job = self._inputs.task, self._job
+        task, job = self._task, self._job
         assert task is not None and job is not None
         if data is None:
             data = read_training_data(wanted.data, self._robot.spec)
