@@ -19,7 +19,7 @@ def _profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoS
 TIME_STEP_CONTROL = _profile(1)
 TIME_STEP_RECORD = _profile(1000)
 # Deep on the publisher's side: a recorder that is late for a moment still gets every plan.
-PLAN = _profile(100)
+PLAN = _profile(1000)
 # Whoever takes plans has one queue for all controllers, which may answer at the same moment: none may push out those of
 # another.
 PLAN_FROM_ALL = _profile(16)
