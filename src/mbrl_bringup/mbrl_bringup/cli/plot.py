@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from .places import root
+from .places import find_run, no_such_run
 
 
 def main(arguments: list[str]) -> int:
@@ -23,24 +22,10 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     wanted = options.run
-    run = _find(wanted)
-    if run is None:
-        known = ", ".join(sorted(folder.name for folder in _runs())) or "none"
-        print(f"mbrl plot: there is no run {wanted!r}; under {root() / 'runs'} there are: {known}", file=sys.stderr)
+    run = find_run(wanted)
+    if run is None or not run.is_dir():
+        print(f"mbrl plot: {no_such_run(wanted)}", file=sys.stderr)
         return 1
     from mbrl_bringup.plots import main as draw
 
     return int(draw(run, options.ledger) or 0)
-
-
-def _find(wanted: str) -> Path | None:
-    if wanted == "latest":
-        return max(_runs(), key=lambda folder: folder.stat().st_mtime, default=None)
-    for candidate in (Path(wanted), root() / "runs" / wanted):
-        if candidate.is_dir():
-            return candidate.resolve()
-    return None
-
-
-def _runs() -> list[Path]:
-    return [folder for folder in (root() / "runs").glob("*") if folder.is_dir()]

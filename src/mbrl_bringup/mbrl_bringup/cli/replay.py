@@ -6,10 +6,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .places import root
+from .places import find_run, no_such_run
 
 if TYPE_CHECKING:
     from mbrl_bringup.replay_recording import Recording
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """Returns the exit status: 0 when the decision was recomputed, and exactly where that is promised."""
     options = _parser().parse_args(arguments)
-    run = _find(options.run)
+    run = find_run(options.run)
     if run is None:
-        known = ", ".join(sorted(folder.name for folder in _runs())) or "none"
-        print(f"mbrl replay: there is no run {options.run!r}; in {root() / 'runs'} there are: {known}", file=sys.stderr)
+        print(f"mbrl replay: {no_such_run(options.run)}", file=sys.stderr)
         return 1
     # Sums over several threads come out otherwise; a planner has one.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -115,16 +113,3 @@ def _replay(options: argparse.Namespace, recording: Recording) -> int:
         plan = report.with_prediction(plan, shown, evaluation_seed(decision))
         print(f"\n{report.draw(decision, plan, shown.reply.start_step, label, options.plot)}")
     return 0 if decision.doubts or report.is_exact(decision, recomputed) else 1
-
-
-def _find(wanted: str) -> Path | None:
-    if wanted == "latest":
-        return max(_runs(), key=lambda folder: folder.stat().st_mtime, default=None)
-    for candidate in (Path(wanted), root() / "runs" / wanted):
-        if candidate.exists():
-            return candidate.resolve()
-    return None
-
-
-def _runs() -> list[Path]:
-    return [folder for folder in (root() / "runs").glob("*") if folder.is_dir()]
