@@ -6,7 +6,8 @@
     kills       steady, and the recorder killed (SIGKILL) at a random moment, 20 times; its bag is then recovered
 
 Every message has a number and the publisher notes when it was published. Lost are those that the bag does not have. Of
-a killed recorder, what counts was published 0.2 s or more before the kill. Each bag is then opened with rosbags and
+a killed recorder, what counts was published 0.2 s or more before the kill; how long the publisher was then held up is told
+beside. Each bag is then opened with rosbags and
 with mcap, which have to find the same number of messages.
 
 The publisher shares the machine with the recorder and takes about as much of it.
@@ -121,7 +122,11 @@ def counted_by_mcap(bag: Path) -> int:
 def judged(name: str, bag: Path, noted: dict[str, Any], until_ns: float = float("inf")) -> dict[str, Any]:
     """A row: of what was published until then, how much the bag lacks."""
     found, count = numbers_in(bag)
-    row: dict[str, Any] = {"case": name, "published_rate": round(noted["rate"], 1)}
+    steps = np.array([when for when in noted["times"]["time_step"] if when <= until_ns])
+    pauses = np.diff(noted["times"]["time_step"]) / 1e6
+    row: dict[str, Any] = {"case": name, "published_rate": round(float(1e9 / np.diff(steps).mean()), 1)}
+    # Who is killed while it holds a lock of the middleware's shared memory holds up those who publish to it.
+    row["longest_pause_ms"] = round(float(pauses.max()), 1)
     published = lost = 0
     for stream, times in noted["times"].items():
         expected = {number for number, when in enumerate(times) if when <= until_ns}
@@ -181,7 +186,8 @@ def main() -> int:
         bar("bags_that_readers_disagree_on", sum(row["readers_disagree"] for row in rows), at_most=0),
         bar("least_published_rate", min(row["published_rate"] for row in rows) / RATE, at_least=WANTED_RATE),
     ]
-    return report("record", bars, rows)
+    figures = {"longest_pause_of_the_publisher_at_a_kill_ms": max(row["longest_pause_ms"] for row in kills)}
+    return report("record", bars, rows, figures)
 
 
 if __name__ == "__main__":
