@@ -6,9 +6,8 @@
     kills       steady, and the recorder killed (SIGKILL) at a random moment, 20 times; its bag is then recovered
 
 Every message has a number and the publisher notes when it was published. Lost are those that the bag does not have. Of
-a killed recorder, what counts was published 0.2 s or more before the kill; how long the publisher was then held up is told
-beside. Each bag is then opened with rosbags and
-with mcap, which have to find the same number of messages.
+a killed recorder, what counts was published 0.2 s or more before the kill; how long the publisher was held up then is
+told beside. Each bag is opened with rosbags and with mcap, which have to find the same number of messages.
 
 The publisher shares the machine with the recorder and takes about as much of it.
 """
