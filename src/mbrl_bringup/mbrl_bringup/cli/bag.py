@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .places import root
+from .places import find_run
 
 if TYPE_CHECKING:
     from mbrl_policy.data.episodes import Episode, Recording
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("bags", metavar="BAG", nargs="+" if many else 1, help=bags)
         return made
 
-    bag_help = "a bag's folder, a run's folder, or a run's name under runs/"
+    bag_help = "a bag's folder, a run's folder, a run's name under runs/, or `latest`"
     info = command("info", "robot, topics, episodes with their labels and gaps, statistics", bag_help, many=True)
     _filters(info)
     info.add_argument("--plot", metavar="FILE", help="also draw the variables of all episodes")
@@ -83,14 +83,11 @@ def _filters(parser: argparse.ArgumentParser) -> None:
 
 
 def _bag(name: str) -> Path:
-    """A bag by its folder, the folder of its run, or the name of that."""
-    candidates = [Path(name), root() / "runs" / name]
-    for candidate in candidates:
-        if (candidate / "bag").is_dir() and not (candidate / "metadata.yaml").exists():
-            return candidate / "bag"
-        if candidate.exists():
-            return candidate
-    return candidates[0]
+    """A bag by its folder, the folder of its run, or the name of that; `latest` is that of the newest run."""
+    found = find_run(name)
+    if found is None:
+        return Path(name)
+    return found / "bag" if (found / "bag").is_dir() and not (found / "metadata.yaml").exists() else found
 
 
 def _chosen(options: argparse.Namespace, recording: Recording) -> list[Episode]:
