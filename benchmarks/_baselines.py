@@ -5,13 +5,9 @@ The environment `.mbrl/baselines` is made on first use from requirements-baselin
 large comes from the environment that the benchmark itself runs in, so that both sides compute with the same libraries.
 """
 
-import hashlib
 import json
-import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -31,35 +27,15 @@ def baseline_python() -> Path:
 
     Raises BaselineError when pip fails.
     """
-    python, stamp = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "stamp"
-    shared = sysconfig.get_paths()["purelib"]
-    wanted = hashlib.sha256("\0".join([REQUIREMENTS.read_text("utf-8"), shared, sys.version]).encode()).hexdigest()
-    if python.exists() and stamp.exists() and stamp.read_text("utf-8") == wanted:
-        return python
-    print(f"making {ENVIRONMENT} for the baselines", file=sys.stderr, flush=True)
-    shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-    interpreter = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    _run([str(interpreter), "-m", "venv", str(ENVIRONMENT)])
-    pip = [str(python), "-m", "pip", "install", "--no-deps", "--no-compile", "--no-input", "--progress-bar", "off"]
-    _run([*pip, "-r", str(REQUIREMENTS)])
-    # After pip has run, which would otherwise look at the shared libraries as well; they come last on the path.
-    own = ENVIRONMENT / "lib" / interpreter.name / "site-packages"
-    (own / "shared_libraries.pth").write_text(f"{shared}\n", encoding="utf-8")
-    stamp.write_text(wanted, encoding="utf-8")
+    # Workers import this file in that environment, which has no package of this project.
+    from mbrl_core.library_environment import LibraryEnvironmentError, library_python
+
+    try:
+        python = library_python(ENVIRONMENT, REQUIREMENTS, "the baselines")
+    except LibraryEnvironmentError as error:
+        raise BaselineError(str(error)) from None
+    assert python is not None  # made where it was missing
     return python
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, env=_variables(), capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        output = (done.stdout + done.stderr)[-3000:]
-        raise BaselineError(f"{' '.join(command[:4])} ended with {done.returncode}:\n{output}")
-
-
-def _variables() -> dict[str, str]:
-    """The process's variables less those that would bring this project's packages and ROS into a baseline."""
-    foreign = ("PYTHON", "AMENT_", "CMAKE_PREFIX", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
 
 class BaselineWorker:
@@ -70,9 +46,15 @@ class BaselineWorker:
 
     def __init__(self, script: str, variables: Mapping[str, str] | None = None) -> None:
         self._script = script
+        from mbrl_core.library_environment import clean_variables
+
         command = [str(baseline_python()), str(FOLDER / script)]
         self._process = subprocess.Popen(
-            command, env={**_variables(), **(variables or {})}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            env={**clean_variables(), **(variables or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def ask(self, question: Any) -> Any:

@@ -31,7 +31,7 @@ EPISODE = 1
 
 
 def main() -> int:
-    """Publishes until SIGTERM or the end of `--seconds`, then writes the times to `--notes`; the exit status."""
+    """Publishes until SIGTERM, then writes the times to `--notes`; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--robot-file", type=Path, required=True)
     parser.add_argument("--notes", type=Path, required=True)
@@ -39,7 +39,6 @@ def main() -> int:
     parser.add_argument("--picture-rate", type=float, default=30.0)
     parser.add_argument("--raw", action="store_true", help="pictures uncompressed")
     parser.add_argument("--subscribers", type=int, default=1, help="wait for so many of time_step")
-    parser.add_argument("--seconds", type=float, default=1e9)
     options = parser.parse_args()
     stop = False
 
@@ -90,7 +89,7 @@ def main() -> int:
     times: dict[str, list[int]] = {"time_step": [], "plan": [], "picture": []}
     begin = time.monotonic()
     number = shown = 0
-    while not stop and time.monotonic() - begin < options.seconds:
+    while not stop:
         due = begin + number / options.rate
         wait = due - time.monotonic()
         if wait > 0.0:
@@ -106,8 +105,7 @@ def main() -> int:
             pictures.publish(picture)
             shown += 1
         number += 1
-    rate = number / (time.monotonic() - begin)
-    options.notes.write_text(json.dumps({"times": times, "rate": rate}), encoding="utf-8")
+    options.notes.write_text(json.dumps({"times": times}), encoding="utf-8")
     for publisher in publishers[:2]:
         publisher.wait_for_all_acked(Duration(seconds=2.0))
     node.destroy_node()

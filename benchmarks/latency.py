@@ -329,7 +329,7 @@ def learned_model(dynamics: dict[str, Any], seed: int) -> Any:
 
     from mbrl_core.messages import StepType, TimeStep
     from mbrl_dynamics.learner import LearnerConfig, OnlineLearner
-    from mbrl_dynamics.nodes.model_message import model_to_message
+    from mbrl_dynamics.nodes.model_message import learner_to_message
     from mbrl_dynamics.registry import make_model
     from mbrl_robot.simulation import MujocoSimulation
 
@@ -346,7 +346,7 @@ def learned_model(dynamics: dict[str, Any], seed: int) -> Any:
         action = random.uniform(robot.spec.action.lower, robot.spec.action.upper)
         learner.add(TimeStep(1, step, StepType.MID, simulation.step(action), action))
     learner.fit()
-    return model_to_message(learner, "latency", Time())
+    return learner_to_message(learner, "latency", Time())
 
 
 def main() -> int:

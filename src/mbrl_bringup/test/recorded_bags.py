@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bags of pendulum episodes under a real planner, made without a graph: what planner_node would be heard to say."""
 
-import json
-import zlib
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,15 +13,14 @@ from rclpy.serialization import serialize_message
 from rosbags.serde import SerdeError
 from std_msgs.msg import String
 
-from mbrl_core.checkpoint import encode_arrays
 from mbrl_core.dataset import Transitions
 from mbrl_core.messages import EndReason, Plan, StepType, TimeStep
 from mbrl_core.robot_file import Robot, load_robot
 from mbrl_core.specs import Array
 from mbrl_core.tasks import make_task
 from mbrl_dynamics.model import DynamicsModel
+from mbrl_dynamics.nodes.model_message import model_to_message
 from mbrl_dynamics.registry import make_model
-from mbrl_msgs.msg import Model
 from mbrl_planner.controller import PredictiveController, cut_plan
 from mbrl_planner.errors import PlanningError
 from mbrl_planner.nodes.settings import PlannerSettings, computation, settings_from_parameters
@@ -65,21 +62,6 @@ def small_model(robot: Robot, seed: int) -> DynamicsModel:
     model = make_model("ensemble", {"members": 5, "hidden_size": 16, "first_steps": 40}, robot.spec, seed)
     model.fit(Transitions(state, action, following, np.zeros(120, dtype=int), np.arange(120)), seed)
     return model
-
-
-def model_message(model: DynamicsModel, version: int) -> Model:
-    """As the learner publishes it."""
-    weights = encode_arrays(model.state_arrays())
-    return Model(
-        version_of_layout=Model.VERSION,
-        interface_hash=model.spec.interface_hash,
-        kind=model.kind,
-        producer="/learner@test:2",
-        version=version,
-        configuration=json.dumps(model.configuration_mapping()),
-        weights=weights,
-        crc32=zlib.crc32(weights),
-    )
 
 
 @dataclass
@@ -143,7 +125,7 @@ class Recording:
     def publish_model(self, model: DynamicsModel) -> None:
         """A new version, in force at once."""
         self._version += 1
-        self.write("model", model_message(model, self._version))
+        self.write("model", model_to_message(model, self._version, "/learner@test:2", Time()))
         config = self.settings.planned_config
         objective = ModelObjective(
             model, self.task, config.particles, config.propagation, config, config.precision, config.device

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Another planner takes over while the robot moves: real processes in real time, and not one step is lost."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -23,10 +21,10 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
 from mbrl_bringup.domains import reserved_domain
-from mbrl_core.checkpoint import encode_arrays
 from mbrl_core.dataset import Transitions
 from mbrl_core.robot_file import Robot, load_robot
 from mbrl_core.tasks import make_task
+from mbrl_dynamics.nodes.model_message import model_to_message
 from mbrl_dynamics.registry import make_model
 from mbrl_msgs.action import StartEpisode
 from mbrl_msgs.msg import Model, Plan, Task, TimeStep
@@ -57,17 +55,7 @@ def model_message(robot: Robot, strength: float = 3.0) -> Model:
     following = state + robot.spec.period * np.stack([state[:, 1], strength * action[:, 0]], axis=1)
     model = make_model("ensemble", {"hidden_size": 16, "first_steps": 30}, robot.spec, 0)
     model.fit(Transitions(state, action, following, np.zeros(200, dtype=int), np.arange(200)), 0)
-    weights = encode_arrays(model.state_arrays())
-    return Model(
-        version_of_layout=Model.VERSION,
-        interface_hash=robot.spec.interface_hash,
-        kind=model.kind,
-        producer="test",
-        version=1,
-        configuration=json.dumps(model.configuration_mapping()),
-        weights=weights,
-        crc32=zlib.crc32(weights),
-    )
+    return model_to_message(model, 1, "test", Time())
 
 
 class Graph:

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A robot's side of the graph, for tests of planner_node over real DDS."""
 
-import json
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from mbrl_core.checkpoint import encode_arrays
 from mbrl_core.dataset import Transitions
 from mbrl_core.messages import StepType, TimeStep
 from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import make_task
 from mbrl_dynamics.model import DynamicsModel
+from mbrl_dynamics.nodes.model_message import model_to_message
 from mbrl_dynamics.registry import make_model
 from mbrl_msgs.msg import ControllerState, Model, Plan, RobotSpec, Task
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
@@ -48,17 +46,7 @@ def learned_model(seed: int = 0, members: int = 5) -> DynamicsModel:
 
 def model_message(model: DynamicsModel, version: int, **changes: Any) -> Model:
     """The message of a model; `changes` replace fields after the checksum was made."""
-    weights = encode_arrays(model.state_arrays())
-    message = Model(
-        version_of_layout=Model.VERSION,
-        interface_hash=model.spec.interface_hash,
-        kind=model.kind,
-        producer="test",
-        version=version,
-        configuration=json.dumps(model.configuration_mapping()),
-        weights=weights,
-        crc32=zlib.crc32(weights),
-    )
+    message = model_to_message(model, version, "test", Time())
     for name, value in changes.items():
         setattr(message, name, value)
     return message

@@ -11,10 +11,10 @@ import pytest
 from example_bags import SPEC, Bag, episode
 
 from mbrl_core.demonstrations import Outcome
+from mbrl_core.library_environment import clean_variables
 from mbrl_core.transition_file import TransitionFile
 from mbrl_policy import bags
 from mbrl_policy.data.exchange import FORMATS, ExchangeError, dataset_python, read_dataset, write_dataset
-from mbrl_policy.data.exchange.environment import clean_variables
 from mbrl_policy.data.tables import to_bag, to_table
 
 ROOT = Path(__file__).resolve().parents[3]

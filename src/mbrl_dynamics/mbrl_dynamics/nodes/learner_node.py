@@ -21,7 +21,7 @@ from mbrl_dynamics.learner import FitJob, LearnerConfig, OnlineLearner
 from mbrl_dynamics.model import FitInterrupted, ModelError
 from mbrl_dynamics.nodes.background import BackgroundWorker
 from mbrl_dynamics.nodes.configuration import DynamicsKind, LearnerNodeConfig
-from mbrl_dynamics.nodes.model_message import model_to_message, status_to_message
+from mbrl_dynamics.nodes.model_message import learner_to_message, status_to_message
 from mbrl_dynamics.registry import DYNAMICS, make_model
 from mbrl_msgs.msg import LearnerStatus
 from mbrl_msgs.msg import Model as ModelMessage
@@ -208,7 +208,7 @@ class LearnerNode(ManagedNode):
     def _publish_model(self) -> None:
         if self._active and self.learner is not None and self.learner.version > 0:
             stamp = self.get_clock().now().to_msg()
-            self._model_publisher.publish(model_to_message(self.learner, self._producer, stamp))
+            self._model_publisher.publish(learner_to_message(self.learner, self._producer, stamp))
 
     def _publish_status(self, time_step: TimeStep) -> None:
         assert self.learner is not None

@@ -4,19 +4,20 @@
 import json
 import math
 import zlib
+from collections.abc import Mapping
 
 from builtin_interfaces.msg import Time
 
 from mbrl_core.checkpoint import encode_arrays
 from mbrl_core.messages import TimeStep
 from mbrl_dynamics.learner import OnlineLearner
+from mbrl_dynamics.model import DynamicsModel
 from mbrl_msgs.msg import LearnerStatus
 from mbrl_msgs.msg import Model as ModelMessage
 
 
-def model_to_message(learner: OnlineLearner, producer: str, stamp: Time) -> ModelMessage:
+def learner_to_message(learner: OnlineLearner, producer: str, stamp: Time) -> ModelMessage:
     """Message of the published model."""
-    model = learner.published
     metrics = {
         "prequential_error": learner.prequential_error,
         "held_out_error": learner.candidate_error,
@@ -24,13 +25,21 @@ def model_to_message(learner: OnlineLearner, producer: str, stamp: Time) -> Mode
     }
     if learner.report is not None:
         metrics |= {"training_loss": learner.report.loss, "fit_seconds": learner.report.seconds}
+    return model_to_message(learner.published, learner.version, producer, stamp, metrics)
+
+
+def model_to_message(
+    model: DynamicsModel, version: int, producer: str, stamp: Time, metrics: Mapping[str, float] | None = None
+) -> ModelMessage:
+    """Message of a model, whole."""
     weights = encode_arrays(model.state_arrays())
+    metrics = metrics or {}
     message = ModelMessage(
         version_of_layout=ModelMessage.VERSION,
         interface_hash=model.spec.interface_hash,
         kind=model.kind,
         producer=producer,
-        version=learner.version,
+        version=version,
         configuration=json.dumps(model.configuration_mapping(), sort_keys=True),
         metric_names=list(metrics),
         metric_values=list(metrics.values()),

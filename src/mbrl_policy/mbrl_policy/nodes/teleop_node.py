@@ -23,6 +23,7 @@ from mbrl_ros.health import Health
 from mbrl_ros.steady import now_ns, steady_timer
 
 WATCH_PERIOD = 0.02
+ASK_AGAIN_NS = 200_000_000  # a selection that has not come about is asked for again
 LABELS = {
     Button.SUCCESS: (EpisodeLabel.SUCCESS, False),
     Button.FAILURE: (EpisodeLabel.FAILURE, False),
@@ -136,7 +137,7 @@ class TeleopNode(Node):
         wanted = self._config.controller if held else self._config.released
         # Somebody else's choice stands as long as the button is not held.
         out_of_place = self._selected != wanted and (held or self._selected == self._config.controller)
-        if out_of_place and now_ns() - self._asked_ns > 1e9 * 10 * WATCH_PERIOD:
+        if out_of_place and now_ns() - self._asked_ns > ASK_AGAIN_NS:
             self._asked_ns = now_ns()
             self._desk.select(wanted)
 

@@ -8,9 +8,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from mbrl_core.library_environment import clean_variables
 from mbrl_core.specs import RobotSpec
 from mbrl_core.transition_file import TransitionFile, load_transitions, save_transitions, spec_to_text
-from mbrl_policy.data.exchange.environment import ExchangeError, clean_variables, dataset_python
+from mbrl_policy.data.exchange.environment import ExchangeError, dataset_python
 
 __all__ = ["FORMATS", "ExchangeError", "dataset_python", "read_dataset", "write_dataset"]
 
