@@ -68,6 +68,16 @@ class Transition:
     step: int
 
 
+def follows(previous: TimeStep | None, time_step: TimeStep) -> bool:
+    """Whether a time step is the next of the same episode: no message between the two is missing."""
+    return (
+        previous is not None
+        and time_step.step_type != StepType.FIRST
+        and previous.step_type != StepType.LAST
+        and (time_step.episode, time_step.step) == (previous.episode, previous.step + 1)
+    )
+
+
 class TransitionAssembler:
     """Turns a stream of time steps into transitions.
 
@@ -83,10 +93,7 @@ class TransitionAssembler:
         previous, self._previous = self._previous, time_step
         if (
             previous is None
-            or time_step.step_type == StepType.FIRST
-            or previous.step_type == StepType.LAST
-            or previous.episode != time_step.episode
-            or time_step.step != previous.step + 1
+            or not follows(previous, time_step)
             or not time_step.action_valid
             or not np.isfinite(time_step.action).all()
         ):

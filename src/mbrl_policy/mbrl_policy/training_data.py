@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mbrl_core.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from mbrl_core.dataset import ReplayBuffer, TransitionAssembler, Transitions
+from mbrl_core.dataset import ReplayBuffer, TransitionAssembler, Transitions, follows
 from mbrl_core.demonstrations import Demonstration, Outcome
 from mbrl_core.messages import EndReason, StepType, TimeStep
 from mbrl_core.specs import RobotSpec
@@ -46,12 +46,7 @@ class TrainingData:
         transition = self._assembler.add(time_step)
         if transition is not None:
             self._buffer.add(transition)
-        follows = (
-            bool(self._open)
-            and time_step.step_type != StepType.FIRST
-            and (time_step.episode, time_step.step) == (self._open[-1].episode, self._open[-1].step + 1)
-        )
-        if not follows:
+        if not follows(self._open[-1] if self._open else None, time_step):
             self._close()
         self._open.append(time_step)
         if time_step.step_type == StepType.LAST:

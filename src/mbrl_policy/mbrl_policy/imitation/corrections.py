@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 
+from mbrl_core.dataset import follows
 from mbrl_core.demonstrations import Demonstration
-from mbrl_core.messages import StepType, TimeStep
+from mbrl_core.messages import TimeStep
 
 
 def corrections(time_steps: Iterable[TimeStep], experts: Collection[str], least_steps: int = 1) -> list[Demonstration]:
@@ -29,11 +30,7 @@ def _stretches(time_steps: Iterable[TimeStep], experts: Collection[str]) -> Iter
     """Time steps in sequence, of which an expert brought about all but the first."""
     current: list[TimeStep] = []
     for time_step in time_steps:
-        joined = (
-            bool(current)
-            and time_step.step_type != StepType.FIRST
-            and (time_step.episode, time_step.step) == (current[-1].episode, current[-1].step + 1)
-        )
+        joined = follows(current[-1] if current else None, time_step)
         if joined and time_step.controller in experts and time_step.action_valid:
             current.append(time_step)
             continue
