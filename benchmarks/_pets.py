@@ -15,14 +15,12 @@ from typing import Any, Protocol
 import mujoco
 import numpy as np
 from _pets_rows import StudyError, held
-from common import machine
 
 from mbrl_core.config import load_preset
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import Task, task_of_preset
-from mbrl_robot.nodes.mujoco_node import START_STREAM
-from mbrl_robot.simulation import MujocoSimulation
+from mbrl_robot.simulation import START_STREAM, MujocoSimulation
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 SAVE_EVERY, TELL_EVERY = 5, 20  # steps of a learned trial
@@ -31,7 +29,12 @@ PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 class Learner(Protocol):
-    """What learns and plans; state and action are lists of numbers as in the robot file."""
+    """What learns and plans; state and action are lists of numbers as in the robot file.
+
+    `machine` names the processor that does so.
+    """
+
+    machine: str
 
     def explore(self) -> list[float]:
         """A random action."""
@@ -60,7 +63,7 @@ class Study:
     """What is to be done with each seed: a random trial (number 0), then learned ones, each after a fit.
 
     `side` is what rows call it. `overrides` change the other project's preset (NAME=VALUE). `keep` is the folder of
-    files to go on from.
+    files to go on from. `device` is where the other project computes, by torch's name.
     """
 
     side: str
@@ -68,6 +71,7 @@ class Study:
     steps: int
     keep: Path
     overrides: tuple[str, ...] = ()
+    device: str = "cpu"
 
     def file(self, seed: int) -> Path:
         """What a seed goes on from."""
@@ -75,7 +79,7 @@ class Study:
 
     def identity(self, seed: int) -> dict[str, Any]:
         """What files that can be gone on from have in common; `trials` may grow."""
-        return {"seed": seed, "steps": self.steps, "overrides": list(self.overrides)}
+        return {"seed": seed, "steps": self.steps, "overrides": list(self.overrides), "device": self.device}
 
 
 @dataclass
@@ -173,7 +177,7 @@ def play(
             "seconds_per_plan": float(np.median(progress.plan_seconds)),
             "seconds_planning": sum(progress.plan_seconds),
             "seconds_fitting": progress.fit_seconds,
-            "machine": machine()["cpu"],
+            "machine": learner.machine,
         }
         progress = Progress(trial=progress.trial + 1, rows=[*progress.rows, row])
         save()

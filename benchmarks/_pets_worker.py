@@ -32,15 +32,16 @@ STATES, LIMIT = 4, 3.0  # of the cart-pole: state variables, largest action
 INPUTS = 6  # of its network: sine and cosine instead of the angle, and the action
 
 
-def configuration(seed: int, overrides: list[str]) -> DictConfig:
-    """The preset, with what its main file adds on a processor; `overrides` are NAME=VALUE of existing names.
+def configuration(seed: int, overrides: list[str], device: str) -> DictConfig:
+    """The preset, with what its main file adds.
 
-    Raises ValueError that names an override that does not exist.
+    `overrides` are NAME=VALUE of existing names, `device` is torch's name of where to compute. Raises ValueError that
+    names an override that does not exist.
     """
     preset = OmegaConf.create(
         {
             "seed": seed,
-            "device": "cpu",
+            "device": device,
             "debug_mode": False,
             "algorithm": OmegaConf.load(PRESETS / "algorithm" / "pets.yaml"),
             "dynamics_model": OmegaConf.load(PRESETS / "dynamics_model" / "gaussian_mlp_ensemble.yaml"),
@@ -75,8 +76,9 @@ def configuration(seed: int, overrides: list[str]) -> DictConfig:
 class PetsRun:
     """What mbrl-lib's main function and its algorithm of PETS set up and do, cut into steps."""
 
-    def __init__(self, seed: int, overrides: list[str]) -> None:
-        self._configuration = configuration(seed, overrides)
+    def __init__(self, seed: int, overrides: list[str], device: str) -> None:
+        self._configuration = configuration(seed, overrides, device)
+        self.device = torch.device(device)
         np.random.seed(seed)
         torch.manual_seed(seed)
         shapes = (STATES,), (1,)
@@ -95,7 +97,7 @@ class PetsRun:
             action_space=gymnasium.spaces.Box(-LIMIT, LIMIT, shapes[1], seed=seed + 2),
         )
         self._explorer = mbrl.planning.RandomAgent(spaces)
-        self._generator = torch.Generator()
+        self._generator = torch.Generator(self.device)
         self._generator.manual_seed(seed)
         environment = mbrl.models.ModelEnv(
             spaces,
@@ -159,16 +161,17 @@ class PetsRun:
             "progress": np.array(json.dumps(progress)),
             "generators/numpy": np.array(json.dumps(self._random.bit_generator.state)),
             "generators/torch": torch.get_rng_state().numpy(),
+            **({"generators/cuda": torch.cuda.get_rng_state().numpy()} if self.device.type == "cuda" else {}),
             "generators/model": self._generator.get_state().numpy(),
-            "normalizer/mean": normalizer.mean.numpy(),
-            "normalizer/std": normalizer.std.numpy(),
+            "normalizer/mean": normalizer.mean.cpu().numpy(),
+            "normalizer/std": normalizer.std.cpu().numpy(),
             "members": np.array(self._model.model.elite_models or [], dtype=np.int64),
-            "plan": self._agent.optimizer.previous_solution.numpy(),
+            "plan": self._agent.optimizer.previous_solution.cpu().numpy(),
             **{f"data/{name}": getattr(self._buffer, name)[:stored] for name in BATCH},
-            **{f"weights/{name}": value.numpy() for name, value in self._model.state_dict().items()},
+            **{f"weights/{name}": value.cpu().numpy() for name, value in self._model.state_dict().items()},
         }
         for index, moments in self._trainer.optimizer.state_dict()["state"].items():
-            arrays |= {f"adam/{index}/{name}": value.numpy() for name, value in moments.items()}
+            arrays |= {f"adam/{index}/{name}": value.cpu().numpy() for name, value in moments.items()}
         # numpy would add ".npz" to a name that ends differently.
         unfinished = f"{path}.unfinished.npz"
         np.savez(unfinished, **arrays)
@@ -186,18 +189,20 @@ class PetsRun:
         self._model.load_state_dict(weights)
         if len(arrays["members"]):
             self._model.set_elite(arrays["members"].tolist())
-        self._model.input_normalizer.mean = torch.from_numpy(arrays["normalizer/mean"])
-        self._model.input_normalizer.std = torch.from_numpy(arrays["normalizer/std"])
+        self._model.input_normalizer.mean = torch.from_numpy(arrays["normalizer/mean"]).to(self.device)
+        self._model.input_normalizer.std = torch.from_numpy(arrays["normalizer/std"]).to(self.device)
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in _below("adam/", arrays).items():
             index, _, moment = name.partition("/")
             moments.setdefault(int(index), {})[moment] = torch.from_numpy(value)
         optimizer = self._trainer.optimizer
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-        self._agent.optimizer.previous_solution = torch.from_numpy(arrays["plan"])
+        self._agent.optimizer.previous_solution = torch.from_numpy(arrays["plan"]).to(self.device)
         self._random.bit_generator.state = json.loads(str(arrays["generators/numpy"]))
         self._generator.set_state(torch.from_numpy(arrays["generators/model"]))
         torch.set_rng_state(torch.from_numpy(arrays["generators/torch"]))
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(torch.from_numpy(arrays["generators/cuda"]))
         return {}
 
 
@@ -215,7 +220,8 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     if name == "begin":
         torch.set_num_threads(1)
         runs[:] = [PetsRun(**question)]
-        return {"version": mbrl.__version__}
+        device = runs[0].device
+        return {"version": mbrl.__version__, "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else ""}
     return getattr(runs[0], name)(**question)
 
 

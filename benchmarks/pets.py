@@ -17,8 +17,8 @@ learned from so few trials, not where mbrl-lib ends: its preset goes on for 50.
 
 Without --full the rows of mbrl-lib are those of benchmarks/results/pets.csv. Those of its preset must be there for a
 bar to hold; mbrl-lib_long_fits is judged when its rows are there. With --full, what they lack of the preset, or of each
---side, is run first: half an hour a trial on a core (10 s a plan), 8 hours of processor time a side. It can be stopped
-at any time, killed too, and goes on where it was, at most 5 steps back.
+--side, is run first: half an hour a trial on a core (10 s a plan), 8 hours of processor time a side, a fraction of
+that with --device cuda. It can be stopped at any time, killed too, and goes on where it was, at most 5 steps back.
 """
 
 import argparse
@@ -55,9 +55,10 @@ MARGIN = 9.0
 class MbrlLib:
     """mbrl-lib in its worker."""
 
-    def __init__(self, worker: BaselineWorker, seed: int, overrides: Sequence[str]) -> None:
+    def __init__(self, worker: BaselineWorker, seed: int, study: Study) -> None:
         self._worker = worker
-        self._ask("begin", seed=seed, overrides=list(overrides))
+        begun = self._ask("begin", seed=seed, overrides=list(study.overrides), device=study.device)
+        self.machine = begun["gpu"] or machine()["cpu"]
         check_rewards(
             lambda actions, states: np.array(
                 self._ask("rewards", actions=actions.tolist(), next_states=states.tolist())["rewards"]
@@ -106,7 +107,7 @@ def run_theirs(study: Study, seeds: Sequence[int], workers: int, results: Path) 
     @contextmanager
     def learner(seed: int) -> Iterator[MbrlLib]:
         with BaselineWorker("_pets_worker.py", {"OMP_NUM_THREADS": "1"}) as worker:
-            yield MbrlLib(worker, seed, study.overrides)
+            yield MbrlLib(worker, seed, study)
 
     def finished(row: dict[str, Any]) -> None:
         put_row(results, row)
@@ -186,6 +187,9 @@ def main() -> int:
         "--side", action="append", choices=THEIRS, help=f"with --full: what to run of mbrl-lib (default: {PRESET})"
     )
     parser.add_argument("--theirs-only", action="store_true", help="stop after that, without a result")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where mbrl-lib computes with --full (default: cpu)"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds (default: 5)")
     parser.add_argument("--first-seed", type=int, default=0, help="first of them (default: 0)")
     parser.add_argument("--trials", type=int, default=3, help="learned trials (default: 3)")
@@ -211,7 +215,7 @@ def main() -> int:
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     left = {}
     for side, overrides in THEIRS.items():
-        study = Study(side, options.trials, STEPS, keep / side, (*overrides, *options.override))
+        study = Study(side, options.trials, STEPS, keep / side, (*overrides, *options.override), options.device)
         left[side] = missing(read_rows(results), side, seeds, options.trials, STEPS)
         if options.full and left[side] and side in (options.side or (PRESET,)):
             run_theirs(study, left[side], options.workers, results)

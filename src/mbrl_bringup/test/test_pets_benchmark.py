@@ -49,6 +49,8 @@ def bench() -> Iterator[Modules]:
 class Gambler:
     """Acts by chance, about a mean that it fits to its data: an answer depends on all that a file must bring back."""
 
+    machine = "a table"
+
     def __init__(self, seed: int = 0) -> None:
         self.random = np.random.default_rng(seed)
         self.mean, self.plan, self.fits = 0.0, 0.0, 0

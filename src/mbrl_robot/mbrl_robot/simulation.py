@@ -10,6 +10,8 @@ from mbrl_core.specs import Array
 
 # An answer to "how long is left" below this is rounding, not time.
 SMALLEST_STEP = 1e-7
+# Random stream that an episode's start state is drawn from.
+START_STREAM = "start_state"
 
 
 class SimulationError(RuntimeError):

@@ -16,7 +16,7 @@ from mbrl_core.robot_file import load_robot
 from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend, StepBackend
 from mbrl_robot.scheduling import lock_memory, take_precedence
-from mbrl_robot.simulation import MujocoSimulation, SimulationError
+from mbrl_robot.simulation import START_STREAM, MujocoSimulation, SimulationError
 from mbrl_ros import qos
 from mbrl_ros.conversions import to_doubles
 from mbrl_ros.health import Health
@@ -26,8 +26,6 @@ from mbrl_ros.steady import now_ns, steady_timer
 
 # Further behind the wall clock than this, time is skipped instead of caught up.
 LONGEST_LAG_NS = 50_000_000
-# Random stream of start states.
-START_STREAM = "start_state"
 
 
 @dataclass(frozen=True)
