@@ -4,7 +4,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from mbrl_policy.training.predictive_teacher import planner_of
 from mbrl_policy.training.rollouts import transitions_of
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
-DEMONSTRATIONS, UNSEEN = 20, 5
+DEMONSTRATIONS, UNSEEN, CHOSEN_BY = 20, 5, 4  # episodes
 HEAVIER = 1.5
 EXPLORATION = 0.03  # noise on the learner's own episodes, half ranges
 CLONING = FitConfig(gradient_steps=6000, batch_size=256)
@@ -44,8 +44,6 @@ PLANNERS: dict[str, dict[str, Any]] = {
         "fresh_share": 0.2,
     },
 }  # fmt: skip
-# The learner's episodes: less work a plan, so that there can be more of them.
-HURRIED = {"population_size": 40, "iterations": 2}
 COMMON_LEARNER: dict[str, Any] = {
     "windows": 2, "samples": 6, "iterations": 15, "episode_weight": 3.0, "weight_decay": 0.01,
 }  # fmt: skip
@@ -53,6 +51,8 @@ LEARNERS = {
     "cartpole": GuidedCostConfig(horizon=25, **COMMON_LEARNER),
     "reacher": GuidedCostConfig(horizon=12, **COMMON_LEARNER),
 }
+# Each has a shape of reward that the other lacks: one falls off for ever, one levels off.
+HEADS = ("squares", "linear")
 PLOTTED = {"cartpole": (1, 3), "reacher": (0, 1)}  # state variables
 ROBOTS = tuple(LEARNERS)
 
@@ -97,40 +97,55 @@ def learned_run(name: str, seed: int, folder: Path, model: str, plot: bool = Fal
 def guided(
     robot: Robot, task: Task, shown: Sequence[Rollout], seed: int, twin: Path, model: DynamicsModel
 ) -> tuple[Task, float]:
-    """The learned reward whose episode came nearest to what was shown, and the true return of that episode, which the
-    learner does not know.
+    """The learned reward that brings the robot nearest to what was shown, and the mean true return of the episodes that
+    it was chosen by, which the learner does not know.
+
+    There is one learner for each head. Those rewards of each whose single episode came nearest run some more, for one
+    can be near by chance.
     """
-    name, spec = robot.spec.name, robot.spec
+    simulated, seen = SimulatedRobot(robot, task), list(shown)
     demonstrations = [Demonstration(each.states, each.actions) for each in shown]
-    seen = list(shown)
     if model.learns:
         model.fit(transitions_of(seen), seed)
-    learner = GuidedCostLearning(LEARNERS[name], spec, model, demonstrations, seed)
-    simulated = SimulatedRobot(robot, task)
-    returns: list[float] = []
-    distances: list[float] = []
+    found: list[tuple[float, Task, float]] = []
+    for head in HEADS:
+        config = dataclasses.replace(LEARNERS[robot.spec.name], head=head)
+        learner = GuidedCostLearning(config, robot.spec, model, demonstrations, seed)
+        learn(learner, robot, simulated, twin, model, seen)
+        for _, reward in learner.nearest:
+            again = [
+                simulated.rollout_controller(planning(robot, reward, twin, index, model), seed=index)
+                for index in seeds_of(seed, "choice", CHOSEN_BY)
+            ]
+            distance = learner.distance([Demonstration(each.states, each.actions) for each in again])
+            found.append((distance, reward, mean_return(again)))
+    _, chosen, own = min(found, key=lambda item: item[0])
+    return chosen, own
+
+
+def learn(
+    learner: GuidedCostLearning, robot: Robot, simulated: SimulatedRobot, twin: Path, model: DynamicsModel,
+    seen: list[Rollout],
+) -> None:  # fmt: skip
+    """All iterations, each with an episode of a planner that follows the reward, which joins `seen`."""
+    spec = robot.spec
     scale = EXPLORATION * 0.5 * (np.array(spec.action.upper) - np.array(spec.action.lower))
-    for index in range(LEARNERS[name].iterations):
+    for index in range(learner.config.iterations):
         learner.iterate()
-        number = stream_seed(seed, index, 0, "learner")
+        number = stream_seed(learner.seed, index, 0, "learner")
         noise = generator(number, 0, 0, "noise").standard_normal((simulated.steps, spec.action.size))
-        follow = planning(robot, learner.reward(), twin, number, HURRIED, model)
+        follow = planning(robot, learner.reward(), twin, number, model)
         episode = simulated.rollout_controller(disturbed(follow, scale * noise), seed=number)
         density = -0.5 * float((noise**2).sum()) - len(noise) * float(np.log(scale * math.sqrt(2.0 * math.pi)).sum())
-        distances.append(learner.add_episode(Demonstration(episode.states, episode.actions), density))
-        returns.append(episode.total_return)
+        learner.add_episode(Demonstration(episode.states, episode.actions), density)
         seen.append(episode)
         if model.learns and index % 3 == 2:
-            model.fit(transitions_of(seen), seed)
-    return learner.best_reward(), returns[int(np.argmin(distances))]
+            model.fit(transitions_of(seen), learner.seed)
 
 
-def planning(
-    robot: Robot, task: Task, twin: Path, seed: int, less: Mapping[str, Any] | None = None,
-    model: DynamicsModel | None = None,
-) -> Controller:  # fmt: skip
+def planning(robot: Robot, task: Task, twin: Path, seed: int, model: DynamicsModel | None = None) -> Controller:
     """Model predictive control, through the robot's true dynamics where there is no `model`."""
-    settings = {**PLANNERS[robot.spec.name], **(less or {})}
+    settings = dict(PLANNERS[robot.spec.name])
     known = TwinModel(Twin(robot, twin)) if model is None else model
     if known.members > 1:
         settings["particles"] = known.members

@@ -243,7 +243,7 @@ def test_the_reward_of_the_nearest_episode_is_kept() -> None:
     kept = learner.reward()
     learner.iterate()
     far = learner.add_episode(Demonstration(shown[0].states + 3.0, shown[0].actions), 0.0)
-    assert near < far and learner.best_distance == near
+    assert near < far and [distance for distance, _ in learner.nearest] == [near, far]
     assert learner.best_reward() == kept != learner.reward()
 
 

@@ -21,6 +21,7 @@ from mbrl_policy.irl.reward_model import LEAST_SCALE, RewardConfig, RewardModel
 
 OBJECTIVES = ("guided_cost", "adversarial")
 BISECTIONS = 30
+KEPT = 3  # rewards whose episodes came nearest to what was shown
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class GuidedCostConfig(RewardConfig):
     gradient_steps: int = parameter(40, "of Adam on the reward in an iteration", minimum=1, maximum=100_000)
     batch_windows: int = parameter(16, "windows a gradient step", minimum=1, maximum=100_000)
     iterations: int = parameter(30, "after which the learning rate has fallen to nothing", minimum=1, maximum=100_000)
-    learning_rate: float = parameter(3e-3, "of Adam, at first; falls as a cosine", minimum=1e-7, maximum=1.0)
+    learning_rate: float = parameter(1e-3, "of Adam, at first; falls as a cosine", minimum=1e-7, maximum=1.0)
     weight_decay: float = parameter(1e-3, "pull of every weight towards zero, as AdamW has it", minimum=0.0)
     rate_weight: float = parameter(0.0, "of the paper's regulariser of locally constant rate", minimum=0.0)
     monotone_weight: float = parameter(0.0, "of the paper's regulariser of demonstrations that get better", minimum=0.0)
@@ -54,8 +55,9 @@ class GuidedCostConfig(RewardConfig):
     most_noise: float = parameter(0.5, "most std of a proposal's actions, half ranges", minimum=1e-4, maximum=10.0)
     limit_weight: float = parameter(20.0, "price of actions beyond the limits, see `Guide`", minimum=0.0)
     averaging: float = parameter(
-        0.99,
-        "decay of the average over gradient steps that the reward's weights are told as",
+        0.998,
+        "decay of the average over gradient steps that the reward's weights are told as: the weights themselves go"
+        " round what they look for, since every step answers the newest samples",
         minimum=0.0,
         maximum=0.9999,
     )
@@ -132,8 +134,7 @@ class GuidedCostLearning:
         inputs = np.asarray(self.model.layout.inputs(*paired))
         self._shown_mean, self._shown_std = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), LEAST_SCALE)
         self._shown_inputs = (inputs - self._shown_mean) / self._shown_std
-        self.best_distance = math.inf
-        self._best: LearnedReward | None = None
+        self._nearest: list[tuple[float, LearnedReward]] = []
 
     def learn_from(self, model: DynamicsModel) -> None:
         """Proposals go through another model from now on, such as the same one that has learned more."""
@@ -147,8 +148,8 @@ class GuidedCostLearning:
     def add_episode(self, episode: Demonstration, log_density: float) -> float:
         """What the robot did when a planner followed `reward`: an episode of the length of the demonstrations.
 
-        Returns how far it was from what was shown, the `energy_distance` of the inputs that the reward sees; the
-        reward of the episode that came nearest is `best_reward`, for later iterations may well lose it again.
+        Returns its `distance` from what was shown; `nearest` has the rewards whose episodes came nearest, for later
+        iterations may well lose them again.
 
         `log_density` is that of its actions: of the noise that was added to the planner's. Planners look everywhere,
         proposals only near what was shown: what a planner finds that nobody showed has to lose its reward. Raises
@@ -157,15 +158,23 @@ class GuidedCostLearning:
         check_demonstrations([episode], self.spec.state.size, self.spec.action.size)
         self.episodes.append((tensor(episode.states), tensor(episode.actions), float(log_density)))
         del self.episodes[: -self.config.episode_memory]
-        inputs = self.model.layout.inputs(episode.states[1:], episode.actions)
-        distance = energy_distance((inputs - self._shown_mean) / self._shown_std, self._shown_inputs)
-        if distance < self.best_distance:
-            self.best_distance, self._best = distance, self.reward()
+        distance = self.distance([episode])
+        self._nearest = sorted([*self._nearest, (distance, self.reward())], key=lambda item: item[0])[:KEPT]
         return distance
+
+    def distance(self, episodes: Sequence[Demonstration]) -> float:
+        """How far episodes are from what was shown: the `energy_distance` of the inputs that the reward sees."""
+        inputs = np.concatenate([self.model.layout.inputs(item.states[1:], item.actions) for item in episodes])
+        return energy_distance((inputs - self._shown_mean) / self._shown_std, self._shown_inputs)
+
+    @property
+    def nearest(self) -> tuple[tuple[float, LearnedReward], ...]:
+        """Up to three rewards, each with the distance of the one episode that followed it, nearest first."""
+        return tuple(self._nearest)
 
     def best_reward(self) -> LearnedReward:
         """The one whose episode came nearest to what was shown; the present one where there was no episode."""
-        return self.reward() if self._best is None else self._best
+        return self._nearest[0][1] if self._nearest else self.reward()
 
     def reward(self) -> LearnedReward:
         """What has been learned so far."""
