@@ -58,7 +58,7 @@ def measure(path: Path, sequences: int, horizon: int, repeats: int) -> dict:
     }
     calls: dict[str, Callable[[], object]] = {"plain": plain(path, actions)}
     for name, model in models.items():
-        calls[name] = lambda model=model: model.trajectories(state, actions, 1, "mean", random)
+        calls[name] = lambda model=model: model.trajectories(state, actions, 1, "mean", random, None, "float32")
     seconds = dict.fromkeys(calls, float("inf"))
     # In turn, so that all see the same load.
     for _ in range(repeats):
