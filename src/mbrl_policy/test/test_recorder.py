@@ -26,6 +26,7 @@ from mbrl_msgs.srv import Record
 from mbrl_policy import bags
 from mbrl_policy.nodes.recorded_topics import extra_topics
 from mbrl_ros import qos
+from mbrl_ros.bag_reading import read_stamped
 from mbrl_ros.conversions import spec_to_message, time_step_to_message
 
 ROBOT_FILE = """
@@ -35,6 +36,23 @@ joints: [{name: x, kind: linear}]
 actions: [{joint: x, limits: [-1.0, 1.0], scale: 2.0}]
 """
 DOMAIN = 60 + os.getpid() % 10
+RECORDER = "from mbrl_policy.nodes.executables import recorder_node; recorder_node()"
+# A recorder that is driven by hand: it waits while standard input says so, and then gets so many wake-ups.
+STALLED = """
+import select, sys, rclpy
+from rclpy.executors import SingleThreadedExecutor
+from mbrl_policy.nodes.recorder_node import RecorderNode
+rclpy.init()
+executor = SingleThreadedExecutor()
+executor.add_node(RecorderNode())
+while not select.select([sys.stdin], [], [], 0)[0]:
+    executor.spin_once(timeout_sec=0.05)
+sys.stdin.readline()
+for _ in range(int(sys.stdin.readline())):
+    executor.spin_once(timeout_sec=0.05)
+print("awake", flush=True)
+sys.stdin.readline()
+"""
 
 
 class Robot:
@@ -64,18 +82,18 @@ class Robot:
                 self.figures = {item.key: item.value for item in status.values}
                 self.level = status.level
 
-    def start_recorder(self, run_directory: Path, **changes: object) -> "subprocess.Popen[str]":
-        command = [
-            sys.executable,
-            "-c",
-            "from mbrl_policy.nodes.executables import recorder_node; recorder_node()",
-            "--ros-args",
-        ]
+    def start_recorder(self, run_directory: Path, code: str = RECORDER, **changes: object) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", code, "--ros-args"]
         values = {"robot_file": self.robot_file, "run_directory": run_directory, "minimum_free_space": 0.0, **changes}
         for name, value in values.items():
             command += ["-p", f"{name}:={value}"]
         process = subprocess.Popen(
-            command, env={**os.environ, "ROS_DOMAIN_ID": str(DOMAIN)}, stderr=subprocess.PIPE, text=True
+            command,
+            env={**os.environ, "ROS_DOMAIN_ID": str(DOMAIN)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self._processes.append(process)
         self.until(lambda: self.steps.get_subscription_count() == 1 and bool(self.figures), "the recorder is there")
@@ -170,6 +188,29 @@ def test_a_killed_recorder_loses_almost_nothing(robot: Robot, tmp_path: Path) ->
     recorder.send_signal(signal.SIGINT)
     assert recorder.wait(timeout=3.0) == 0
     assert (tmp_path / "run" / "bag_1" / "metadata.yaml").exists()
+
+
+def test_what_waits_is_recorded_at_few_wake_ups_with_the_times_at_which_it_came(robot: Robot, tmp_path: Path) -> None:
+    recorder = robot.start_recorder(tmp_path / "run", STALLED)
+    assert recorder.stdin is not None and recorder.stdout is not None
+    recorder.stdin.write("wait\n")
+    recorder.stdin.flush()
+    time.sleep(0.2)  # a wake-up that is under way ends
+    for number in range(900):
+        robot.step(number)
+        time.sleep(0.001)
+    time.sleep(1.0)
+    recorder.stdin.write("40\n")
+    recorder.stdin.flush()
+    assert recorder.stdout.readline() == "awake\n"
+    recorder.kill()
+    recorder.wait()
+    bag = tmp_path / "run" / "bag"
+    bags.recover(bag)
+    assert [step.step for step in bags.read_time_steps(bag)] == list(range(900))
+    for _, received_ns, message in read_stamped(bag, ("time_step",)):
+        sent_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+        assert 0 <= received_ns - sent_ns < 500_000_000
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@
 import shutil
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
@@ -16,14 +15,19 @@ from mbrl_core.robot_file import load_robot
 from mbrl_msgs.msg import EpisodeLabel, TimeStep
 from mbrl_msgs.srv import Record
 from mbrl_policy.bag_writer import BagWriter
+from mbrl_policy.nodes.intake import Intake
 from mbrl_policy.nodes.recorded_topics import LABELS, as_offered, extra_topics, topics_of_a_run
 from mbrl_ros import parameters, process, qos
 from mbrl_ros.health import Health
 from mbrl_ros.lifecycle import ManagedNode
 from mbrl_ros.steady import steady_timer
 
-# What is younger than this may be lost when the process is killed.
+# What is younger than this may be lost when the process is killed, and what came since the last look at what waits.
 FLUSH_PERIOD = 0.1
+# Messages wait in the middleware until then: to be woken up by each costs several times as much.
+TAKE_PERIOD = 0.02
+# Messages taken at once, so that the service and the flushes get their turn.
+TAKE_LIMIT = 1000
 SPACE_PERIOD = 1.0
 SEARCH_PERIOD = 0.2
 MEGABYTE = 1_000_000
@@ -43,7 +47,7 @@ class RecorderConfig:
 
 
 class RecorderNode(ManagedNode):
-    """Writes raw messages as they come. A full disk ends the recording, never the node.
+    """Writes raw messages with the times at which they came. A full disk ends the recording, never the node.
 
     The service `record` opens and finishes bags and labels episodes. What is latched is written into each bag anew.
     """
@@ -65,6 +69,7 @@ class RecorderNode(ManagedNode):
         if twice:
             raise ConfigurationError(f"parameter 'topics': {twice[0]!r} is recorded anyway, expected each topic once")
         self._health = Health(self)
+        self._intake = Intake(self)
         self._listening = False
         self._offered = 0
         self._recorded_before = 0
@@ -74,6 +79,7 @@ class RecorderNode(ManagedNode):
         self._own_labels: list[EpisodeLabel] = []  # written, and to come back by the topic
         self._labels = self.create_publisher(EpisodeLabel, LABELS, qos.STATUS)
         self.create_service(Record, "record", self._on_record)
+        steady_timer(self, TAKE_PERIOD, self._take)
         steady_timer(self, FLUSH_PERIOD, self._flush)
         steady_timer(self, SPACE_PERIOD, self._watch_space)
         if extra:
@@ -91,17 +97,17 @@ class RecorderNode(ManagedNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Finishes the bag."""
-        self._finish()
+        self._finish_with_what_waits()
         return super().on_deactivate(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Finishes the bag."""
-        self._finish()
+        self._finish_with_what_waits()
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
         """Finishes the bag."""
-        self._finish()
+        self._finish_with_what_waits()
         super().destroy_node()
 
     # --- topics ---------------------------------------------------------------------------------------------------
@@ -117,14 +123,7 @@ class RecorderNode(ManagedNode):
 
     def _subscribe(self, index: int) -> None:
         topic = self._topics[index]
-        take = partial(self._on_message, index)
-        if topic.name == "time_step":
-            take = partial(self._on_time_step, index)
-        elif topic.name == LABELS:
-            take = partial(self._on_label, index)
-        elif topic.latched:
-            take = partial(self._on_latched, index)
-        self.create_subscription(topic.message_class, topic.name, take, topic.profile, raw=True)
+        self._intake.subscribe(index, topic.message_class, topic.name, topic.profile)
 
     def _look_for_publishers(self) -> None:
         if not self._listening:
@@ -139,37 +138,50 @@ class RecorderNode(ManagedNode):
                     self._add_topic(self._bag, index)
                 self._subscribe(index)
 
-    def _on_message(self, index: int, content: bytes) -> None:
-        self._offered += 1
-        self._write(index, content)
+    def _take(self) -> int:
+        """Records messages that wait, up to the limit; returns how many."""
+        taken = 0
+        for index, received_ns, content in self._intake.take(TAKE_LIMIT):
+            taken += 1
+            name = self._names[index]
+            if name == LABELS and self._is_own(content):
+                continue
+            if name == "time_step":
+                self._newest_step = content
+            elif self._topics[index].latched:
+                # Several planners tell their settings on one topic.
+                self._latched[index, content if name == "planner_settings" else b""] = content
+            self._offered += 1
+            self._write(index, received_ns, content)
+        return taken
 
-    def _on_time_step(self, index: int, content: bytes) -> None:
-        self._newest_step = content
-        self._on_message(index, content)
+    def _take_all(self) -> None:
+        """Records all messages that wait; those that come meanwhile cannot keep it going for ever."""
+        for _ in self._topics:
+            if self._take() < TAKE_LIMIT:
+                return
 
-    def _on_latched(self, index: int, content: bytes) -> None:
-        # Several planners tell their settings on one topic.
-        self._latched[index, content if self._names[index] == "planner_settings" else b""] = content
-        self._on_message(index, content)
-
-    def _on_label(self, index: int, content: bytes) -> None:
+    def _is_own(self, content: bytes) -> bool:
+        """Whether it is a label of this node's own, which has been written before it was published."""
         label = deserialize_message(content, EpisodeLabel)
-        if label in self._own_labels:
-            self._own_labels.remove(label)
-        else:
-            self._on_message(index, content)
+        if label not in self._own_labels:
+            return False
+        self._own_labels.remove(label)
+        return True
 
-    def _write(self, index: int, content: bytes) -> None:
+    def _write(self, index: int, time_ns: int, content: bytes) -> None:
         if self._bag is None:
             return
         try:
-            self._bag.write(self._connections[index], time.time_ns(), content)
+            self._bag.write(self._connections[index], time_ns, content)
         except OSError as error:
             self._stop_recording(error)
 
     # --- the service ----------------------------------------------------------------------------------------------
 
     def _on_record(self, request: Record.Request, response: Record.Response) -> Record.Response:
+        # What came before the request belongs to the time before it.
+        self._take_all()
         if request.command == Record.Request.START:
             response.message = "" if self._bag is not None else self._begin()
         elif request.command == Record.Request.STOP:
@@ -202,7 +214,8 @@ class RecorderNode(ManagedNode):
         label.episode = label.episode or newest
         label.version = EpisodeLabel.VERSION
         label.header.stamp = self.get_clock().now().to_msg()
-        self._on_message(self._names.index(LABELS), serialize_message(label))
+        self._offered += 1
+        self._write(self._names.index(LABELS), time.time_ns(), serialize_message(label))
         self._flush()
         if self._bag is None:
             return "record: the label did not fit on the disk"
@@ -232,7 +245,7 @@ class RecorderNode(ManagedNode):
         # Whoever reads this bag alone needs what was said once and for all.
         for (index, _), content in self._latched.items():
             self._offered += 1
-            self._write(index, content)
+            self._write(index, time.time_ns(), content)
         self.get_logger().info(f"recording into {path}")
         self._health.ok("recording")
         return ""
@@ -272,6 +285,11 @@ class RecorderNode(ManagedNode):
         self._health.refuse("disk", f"recording in {where}: {error.strerror}; expected room for the bag")
         self._health.error(f"not recording: {error.strerror} in {where}; what was recorded before stays readable")
         self._finish()
+
+    def _finish_with_what_waits(self) -> None:
+        if self._bag is not None:
+            self._take_all()
+            self._finish()
 
     def _finish(self) -> None:
         if self._bag is None:
