@@ -55,12 +55,23 @@ def variables(places: Places, outside: Mapping[str, str] | None = None) -> dict[
         "ROS_VERSION": "2",
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
     }
-    result.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    result.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(places.root / "config" / "dds" / "fastdds.xml"))
+    _set_middleware(result, places.root / "config" / "dds")
     result.setdefault("MUJOCO_GL", "egl" if _has_egl() else "disable")
     # Nodes are processes of one thread each; thread pools in each of them would fight over the cores.
     result.setdefault("OMP_NUM_THREADS", "1")
     return result
+
+
+def _set_middleware(result: dict[str, str], profiles: Path) -> None:
+    """Who is heard, this machine alone unless something else is asked for, and by which profile of the middleware."""
+    asked = result.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    if "FASTDDS_DEFAULT_PROFILES_FILE" in result:
+        return
+    is_local = asked == "LOCALHOST" and not result.get("ROS_STATIC_PEERS")
+    if is_local:
+        # With LOCALHOST the middleware would use shared memory; this profile means the same without.
+        result["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
+    result["FASTDDS_DEFAULT_PROFILES_FILE"] = str(profiles / ("fastdds_local.xml" if is_local else "fastdds.xml"))
 
 
 def _has_egl() -> bool:

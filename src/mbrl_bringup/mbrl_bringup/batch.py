@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from ament_index_python.packages import get_package_share_directory
 
-from mbrl_bringup.domains import reserved_domain
+from mbrl_bringup.domains import range_of_this_machine, reserved_domain
 from mbrl_bringup.launch_runner.runner import LaunchRunner
 from mbrl_bringup.run_files import Run, read_run
 
@@ -50,7 +50,7 @@ def execute(request: RunRequest) -> Run:
         environment = {
             **os.environ,
             "ROS_DOMAIN_ID": str(domain),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": range_of_this_machine(),
             "OMP_NUM_THREADS": "1",
         }
         with LaunchRunner(launch_file(), arguments, directory, environment=environment) as runner:

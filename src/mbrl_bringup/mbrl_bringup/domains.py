@@ -14,6 +14,13 @@ from pathlib import Path
 CANDIDATES = range(70, 102)
 
 
+def range_of_this_machine() -> str:
+    """Value of ROS_AUTOMATIC_DISCOVERY_RANGE with which processes hear nobody on another machine."""
+    # SYSTEM_DEFAULT comes from `./mbrl`, whose profile of the middleware keeps to this machine.
+    is_set_up = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "SYSTEM_DEFAULT"
+    return "SYSTEM_DEFAULT" if is_set_up else "LOCALHOST"
+
+
 @contextlib.contextmanager
 def reserved_domain() -> Iterator[int]:
     """A domain that nobody seems to be in, kept from others who ask like this until the context ends.

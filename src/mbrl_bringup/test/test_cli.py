@@ -192,6 +192,37 @@ def test_a_sourced_ros_does_not_show_through() -> None:
     assert inside["PATH"].endswith(":/usr/bin")
 
 
+@pytest.mark.parametrize(
+    ("outside", "asked", "profile"),
+    [
+        ({}, "SYSTEM_DEFAULT", "fastdds_local.xml"),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, "SYSTEM_DEFAULT", "fastdds_local.xml"),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, "SUBNET", "fastdds.xml"),
+        ({"ROS_STATIC_PEERS": "10.0.0.2"}, "LOCALHOST", "fastdds.xml"),
+        ({"FASTDDS_DEFAULT_PROFILES_FILE": "own.xml"}, "LOCALHOST", "own.xml"),
+    ],
+)
+def test_only_this_machine_is_heard_unless_asked_for_more(outside: dict[str, str], asked: str, profile: str) -> None:
+    inside = handover.variables(Places(ROOT), {"PATH": "/usr/bin", **outside})
+    for _ in range(2):
+        assert inside["ROS_AUTOMATIC_DISCOVERY_RANGE"] == asked
+        assert Path(inside["FASTDDS_DEFAULT_PROFILES_FILE"]).name == profile
+        # A command of a shell that `./mbrl shell` has made.
+        inside = handover.variables(Places(ROOT), inside)
+
+
+def test_nodes_share_no_memory_in_which_a_killed_one_could_hold_a_lock() -> None:
+    program = (
+        "import rclpy; rclpy.init(domain_id=58); node = rclpy.create_node('here')\n"
+        "print([line for line in open('/proc/self/maps') if '/dev/shm/fast' in line])"
+    )
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("ROS_", "FASTDDS_"))}
+    for asked in ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}):
+        inside = handover.variables(Places(ROOT), {**outside, **asked})
+        done = subprocess.run([sys.executable, "-c", program], env=inside, capture_output=True, text=True, check=True)
+        assert done.stdout == "[]\n"
+
+
 def test_set_up_runs_one_at_a_time_and_a_killed_one_lets_go(checkout: Path) -> None:
     program = (
         f"import sys, time; sys.path.insert(0, {str(ROOT / 'tools')!r})\n"

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from rosbags.highlevel import AnyReader
 
+from mbrl_bringup.domains import range_of_this_machine
+
 COMMAND = [sys.executable, "-c", "import sys; from mbrl_bringup.cli import main; sys.exit(main(sys.argv[1:]))"]
 
 
@@ -32,7 +34,7 @@ def _environment(root: Path, domain: int) -> dict[str, str]:
         **os.environ,
         "MBRL_ROOT": str(root),
         "ROS_DOMAIN_ID": str(domain),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": range_of_this_machine(),
     }
 
 

@@ -64,7 +64,7 @@ class Graph:
     def __init__(self, folder: Path, domain: int) -> None:
         self._folder = folder
         self.environment = {
-            **os.environ, "ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **os.environ, "ROS_DOMAIN_ID": str(domain),
             "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

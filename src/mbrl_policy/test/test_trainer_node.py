@@ -82,8 +82,9 @@ class Graph:
     def start(self, name: str, program: list[str], **values: Any) -> None:
         given = [word for key, value in values.items() for word in ("-p", f"{key}:={value}")]
         environment = {
-            **os.environ, "ROS_DOMAIN_ID": str(DOMAIN), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-            "FASTDDS_DEFAULT_PROFILES_FILE": str(CONFIG / "dds" / "fastdds.xml"),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
+            "FASTDDS_DEFAULT_PROFILES_FILE": str(CONFIG / "dds" / "fastdds_local.xml"),
+            **os.environ, "ROS_DOMAIN_ID": str(DOMAIN),
         }  # fmt: skip
         with open(self.folder / f"{name}.log", "ab") as log:
             self.processes[name] = subprocess.Popen(

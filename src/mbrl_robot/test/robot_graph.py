@@ -85,7 +85,7 @@ class Graph:
         for key, value in parameters.items():
             command += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
         environment = {
-            **os.environ, "ROS_DOMAIN_ID": str(self._domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **os.environ, "ROS_DOMAIN_ID": str(self._domain),
         }  # fmt: skip
         log = tempfile.NamedTemporaryFile()  # noqa: SIM115 - lives as long as the process
         process = subprocess.Popen(
