@@ -9,6 +9,8 @@ from torch import Tensor
 from mbrl_dynamics.encoding import Encoder
 from mbrl_dynamics.ensemble_folding import FoldedEnsemble
 from mbrl_dynamics.kernels import (
+    BFLOAT16_TILES,
+    FLOAT32,
     KEEP_GOING,
     PROPAGATION_NUMBERS,
     TILE,
@@ -20,6 +22,7 @@ from mbrl_dynamics.kernels import (
 from mbrl_dynamics.model import KeepGoing, RolloutInterrupted
 from mbrl_dynamics.propagation import Draws
 
+TILE_OUTPUTS, TILE_INPUTS = 16, 32  # of BFLOAT16_TILES
 LOG2_E = math.log2(math.e)
 
 
@@ -111,17 +114,22 @@ class EnsembleKernel:
         return states.permute(3, 1, 0, 2)
 
     def _pack(self, weight: Tensor, inputs: int, outputs: int) -> Tensor:
-        """[members, inputs, outputs] -> padded tiles in the variant's precision."""
+        """[members, inputs, outputs] -> padded tiles in the variant's layout."""
+        if self.variant.layout == BFLOAT16_TILES:
+            inputs, outputs = _padded(inputs, TILE_INPUTS), _padded(outputs, TILE_OUTPUTS)
         weight = _pad_last(weight, outputs)
         weight = torch.nn.functional.pad(weight, (0, 0, 0, inputs - weight.shape[1]))
-        if not self.variant.bfloat16:
+        if self.variant.layout == FLOAT32:
             return _tiles(weight)
+        if self.variant.layout == BFLOAT16_TILES:
+            tiles = weight.bfloat16().unflatten(2, (-1, TILE_OUTPUTS)).unflatten(1, (-1, TILE_INPUTS))
+            return tiles.permute(0, 3, 1, 4, 2).contiguous()
         pairs = weight.bfloat16().unflatten(1, (-1, 2)).movedim(2, 3).contiguous()  # [.., inputs / 2, outputs, 2]
         return _tiles(pairs.view(torch.int32).squeeze(3))
 
 
-def _padded(size: int) -> int:
-    return -(-size // TILE) * TILE
+def _padded(size: int, tile: int = TILE) -> int:
+    return -(-size // tile) * tile
 
 
 def _pad_last(values: Tensor, size: int) -> Tensor:

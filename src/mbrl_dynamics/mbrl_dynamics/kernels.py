@@ -15,6 +15,7 @@ from mbrl_dynamics.model import RolloutInterrupted
 
 LIBRARY = "libmbrl_kernels.so"
 TILE = 8
+FLOAT32, BFLOAT16_PAIRS, BFLOAT16_TILES = range(3)  # MbrlLayout
 STOPPED = 3
 PROPAGATION_NUMBERS = {"ts1": 0, "tsinf": 0, "mean": 1, "ds": 2, "mm": 3}
 
@@ -50,7 +51,13 @@ class Variant:
     index: int
     name: str
     usable: bool
-    bfloat16: bool
+    pays: bool
+    layout: int
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether products of hidden layers are of bfloat16."""
+        return self.layout != FLOAT32
 
 
 class Kernels:
@@ -70,17 +77,18 @@ class Kernels:
                 index,
                 library.mbrl_variant_name(index).decode(),
                 bool(library.mbrl_variant_usable(index)),
-                bool(library.mbrl_variant_is_bfloat16(index)),
+                bool(library.mbrl_variant_pays(index)),
+                library.mbrl_variant_layout(index),
             )
             for index in range(library.mbrl_variant_count())
         )
 
     def best(self, precision: str) -> Variant:
-        """The fastest usable variant of a precision; `bfloat16` is float32 where the processor has no units for it."""
-        usable = [variant for variant in self.variants if variant.usable]
-        if precision != "float32" and usable[-1].bfloat16:
-            return usable[-1]
-        return [variant for variant in usable if not variant.bfloat16][-1]
+        """The fastest usable variant of a precision; `bfloat16` is float32 where that is faster."""
+        candidates = [variant for variant in self.variants if variant.usable and variant.pays]
+        if precision != "float32" and candidates[-1].bfloat16:
+            return candidates[-1]
+        return [variant for variant in candidates if not variant.bfloat16][-1]
 
     def rollout(self, variant: Variant, model: ModelStructure, rollout: RolloutStructure) -> None:
         """Runs a rollout; other Python threads go on meanwhile.

@@ -21,8 +21,15 @@ enum MbrlPropagation {
   MBRL_MOMENT_MATCHING = 3,  // all particles from the Gaussian with the moments over particles and members
 };
 
+// Of the weights of hidden layers but the first, and of the last; rounded up, what is added being zero.
+enum MbrlLayout {
+  MBRL_FLOAT32 = 0,         // [outputs / 8][inputs][8]
+  MBRL_BFLOAT16_PAIRS = 1,  // [outputs / 8][inputs / 2][8][2]
+  MBRL_BFLOAT16_TILES = 2,  // [outputs / 16][inputs / 32][16][32]
+};
+
 // A frozen ensemble. `inputs` = linear_count + 2 * angular_count + action_size, in this order: linear states, sines,
-// cosines, actions. `steps` = hidden_size in float32; in bfloat16 half of it, each element being two inputs.
+// cosines, actions. `packed` is a layer's weights in the variant's layout.
 // Hidden units are -log2(e) times what they would be, so that SiLU needs no product: weights account for it.
 struct MbrlModel {
   int32_t members, state_size, action_size, linear_count, angular_count;
@@ -30,8 +37,8 @@ struct MbrlModel {
   const int32_t *linear_index, *angular_index;
   const float *first;        // [members][hidden_size / 8][inputs][8]
   const float *hidden_bias;  // [members][hidden_layers][hidden_size]
-  const void *hidden;        // [members][hidden_layers - 1][hidden_size / 8][steps][8]
-  const void *out;           // [members][output_size / 8][steps][8]: mean of the change, log variance
+  const void *hidden;        // [members][hidden_layers - 1][packed]
+  const void *out;           // [members][packed]: mean of the change, log variance
   const float *out_bias;     // [members][output_size]
   const float *linear;       // [members][state_size][inputs]: the linear path to the mean
   const float *bounds;       // [3][state_size]: of the log variance, upper and range; summand of log deviation
@@ -47,11 +54,13 @@ struct MbrlRollout {
   int32_t (*keep_going)(void);  // may be null; the calling thread asks it between pieces of work
 };
 
-// Variants of the code, best last; `usable` tells whether this processor can run one.
+// Variants of the code, best last; `usable` tells whether this processor can run one, `pays` whether it then is faster
+// than those before it.
 MBRL_API int32_t mbrl_variant_count(void);
 MBRL_API const char *mbrl_variant_name(int32_t variant);
 MBRL_API int32_t mbrl_variant_usable(int32_t variant);
-MBRL_API int32_t mbrl_variant_is_bfloat16(int32_t variant);
+MBRL_API int32_t mbrl_variant_pays(int32_t variant);
+MBRL_API int32_t mbrl_variant_layout(int32_t variant);  // MbrlLayout
 
 // Result: 0; 1 for a variant that is not usable here; 2 when there is no memory; 3 when keep_going said no.
 MBRL_API int32_t mbrl_rollout(int32_t variant, const struct MbrlModel *model, const struct MbrlRollout *rollout);

@@ -8,30 +8,52 @@
 
 #include "variant.hpp"
 
+#ifdef MBRL_HAS_AMX_BF16
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace {
 
 struct Choice {
   const Variant *variant;
-  bool usable;
+  bool usable, pays;
 };
+
+#ifdef MBRL_HAS_AMX_BF16
+// Whether tiles may be used: the kernel keeps their registers, 8 KB a thread, only for a process that asks for them.
+bool tiles_are_permitted() {
+  unsigned int eax = 0, ebx = 0, ecx = 0, edx = 0;
+  constexpr unsigned int kTile = 1u << 24, kBfloat16 = 1u << 22;
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || (edx & kTile) == 0 || (edx & kBfloat16) == 0) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // of Linux's asm/prctl.h, since 5.16
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
 
 const std::vector<Choice> &choices() {
   static const std::vector<Choice> all = [] {
-    std::vector<Choice> found{{&kGeneric, true}};
-#if defined(MBRL_HAS_AVX2) || defined(MBRL_HAS_AVX512) || defined(MBRL_HAS_AVX512_BF16)
+    std::vector<Choice> found{{&kGeneric, true, true}};
+#if defined(MBRL_HAS_AVX2) || defined(MBRL_HAS_AVX512) || defined(MBRL_HAS_AVX512_BF16) || \
+    defined(MBRL_HAS_AMX_BF16)
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #endif
 #ifdef MBRL_HAS_AVX2
-    found.push_back({&kAvx2, avx2});
+    found.push_back({&kAvx2, avx2, true});
 #endif
 #ifdef MBRL_HAS_AVX512
-    found.push_back({&kAvx512, avx512});
+    found.push_back({&kAvx512, avx512, true});
 #endif
 #ifdef MBRL_HAS_AVX512_BF16
-    found.push_back({&kAvx512Bf16, avx512 && __builtin_cpu_supports("avx512bf16")});
+    // Intel's vector units multiply bfloat16 more slowly than float32. By maker, not by time: that could change its mind.
+    found.push_back({&kAvx512Bf16, avx512 && __builtin_cpu_supports("avx512bf16"), !__builtin_cpu_is("intel")});
+#endif
+#ifdef MBRL_HAS_AMX_BF16
+    found.push_back({&kAmxBf16, avx512 && tiles_are_permitted(), true});
 #endif
     return found;
   }();
@@ -61,8 +83,10 @@ const char *mbrl_variant_name(int32_t variant) { return is_known(variant) ? choi
 
 int32_t mbrl_variant_usable(int32_t variant) { return is_known(variant) && choices()[variant].usable; }
 
-int32_t mbrl_variant_is_bfloat16(int32_t variant) {
-  return is_known(variant) && choices()[variant].variant->is_bfloat16;
+int32_t mbrl_variant_pays(int32_t variant) { return is_known(variant) && choices()[variant].pays; }
+
+int32_t mbrl_variant_layout(int32_t variant) {
+  return is_known(variant) ? choices()[variant].variant->layout : MBRL_FLOAT32;
 }
 
 int32_t mbrl_rollout(int32_t variant, const MbrlModel *model, const MbrlRollout *rollout) {

@@ -6,17 +6,37 @@
 
 #include "kernels.h"
 #include "simd.hpp"
+#if defined(__AMX_BF16__)
+#include "tiles.hpp"
+#endif
 
 namespace {
 
 constexpr int kTile = MBRL_TILE;
 // Outputs summed up at a time: with R = 3, as many accumulators as registers hold beside the operands.
 constexpr int kOutputs = kLanes == 16 ? 8 : 4;
+#if defined(__AMX_BF16__)
+constexpr int kMostVectors = 4;
+#else
 constexpr int kMostVectors = 3;
+#endif
 
-// How numbers are multiplied. An element is 32 bits: one float32, or two neighbouring inputs in bfloat16.
-struct Float32 {
-  static constexpr int kInputsPerElement = 1;
+template <class Product, class Result, int R>
+void vector_layer(const float *weights, const float *bias, const float *from, int elements, int outputs, float *to);
+
+// How a layer is multiplied where weights come in tiles of 8 outputs. An element is 32 bits: one float32, or two
+// neighbouring inputs in bfloat16.
+template <class Product, int kInputsPerElement>
+struct ByElements {
+  template <class Result, int R>
+  static void layer(const float *weights, const float *bias, const float *from, int inputs, int outputs, float *to) {
+    vector_layer<Product, Result, R>(weights, bias, from, inputs / kInputsPerElement, outputs, to);
+  }
+  static int64_t weight_floats(int64_t inputs, int64_t outputs) { return inputs / kInputsPerElement * outputs; }
+  static int64_t hidden_elements(int64_t size) { return size / kInputsPerElement; }
+};
+
+struct Float32 : ByElements<Float32, 1> {
   static MBRL_INLINE Vector multiply_add(Vector sum, const float *weight, Vector input) {
     return sum + *weight * input;
   }
@@ -28,8 +48,7 @@ struct Float32 {
 };
 
 #if defined(__AVX512BF16__)
-struct Bfloat16 {
-  static constexpr int kInputsPerElement = 2;
+struct Bfloat16 : ByElements<Bfloat16, 2> {
   static MBRL_INLINE Vector multiply_add(Vector sum, const float *weight, Vector input) {
     const __m512 pair = _mm512_set1_ps(*weight);
     return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)pair, (__m512bh)input);
@@ -56,7 +75,8 @@ struct Raw {  // the last layer's outputs are not activated and stay float32
 // to = activate(weights . from + bias) for `outputs` outputs. from [elements][R vectors], weights [outputs / 8]
 // [elements][8].
 template <class Product, class Result, int R>
-__attribute__((noinline)) void layer(const float *weights, const float *bias, const float *from, int elements, int outputs, float *to) {
+__attribute__((noinline)) void vector_layer(const float *weights, const float *bias, const float *from, int elements,
+                                            int outputs, float *to) {
   constexpr int kRows = R * kLanes;
   for (int output = 0; output < outputs; output += kOutputs) {
     const float *weight = weights + (output / kTile * elements) * kTile + output % kTile;
@@ -97,33 +117,39 @@ inline int64_t input_count(const MbrlModel &model) {
   return model.linear_count + 2 * model.angular_count + model.action_size;
 }
 
-inline int64_t network_floats(const MbrlModel &model) {
-  return (input_count(model) + 2 * model.hidden_size + model.output_size) * kMostVectors * kLanes;
+template <class Product>
+int64_t network_floats(const MbrlModel &model) {
+  const int64_t hidden = 2 * Product::hidden_elements(model.hidden_size);
+  return (input_count(model) + hidden + model.output_size) * kMostVectors * kLanes;
 }
 
-inline Buffers network_buffers(const MbrlModel &model, float *scratch) {
-  const int64_t rows = kMostVectors * kLanes, hidden = model.hidden_size * rows;
+// What pads the hidden units stays zero: no layer writes it.
+template <class Product>
+Buffers network_buffers(const MbrlModel &model, float *scratch) {
+  const int64_t rows = kMostVectors * kLanes, hidden = Product::hidden_elements(model.hidden_size) * rows;
   float *first = scratch + input_count(model) * rows;
+  memset(first, 0, 2 * hidden * sizeof(float));
   return {scratch, {first, first + hidden}, first + 2 * hidden};
 }
 
 // From `buffers.inputs` to `buffers.outputs`.
 template <class Product, int R>
 void network(const MbrlModel &model, int member, const Buffers &buffers) {
-  const int64_t size = model.hidden_size, inputs = input_count(model), elements = size / Product::kInputsPerElement;
+  const int64_t size = model.hidden_size, inputs = input_count(model);
   const float *bias = model.hidden_bias + member * model.hidden_layers * size;
   // The first layer is small, and positions in bfloat16 would be coarse: float32 always.
-  layer<Float32, Product, R>(model.first + member * inputs * size, bias, buffers.inputs, inputs, size,
-                             buffers.hidden[0]);
-  const float *weights = (const float *)model.hidden + member * (model.hidden_layers - 1) * size * elements;
+  vector_layer<Float32, Product, R>(model.first + member * inputs * size, bias, buffers.inputs, inputs, size,
+                                    buffers.hidden[0]);
+  const int64_t floats = Product::weight_floats(size, size);
+  const float *weights = (const float *)model.hidden + member * (model.hidden_layers - 1) * floats;
   int current = 0;
-  for (int index = 1; index < model.hidden_layers; ++index, weights += size * elements, current = 1 - current) {
-    layer<Product, Product, R>(weights, bias + index * size, buffers.hidden[current], elements, size,
-                               buffers.hidden[1 - current]);
+  for (int index = 1; index < model.hidden_layers; ++index, weights += floats, current = 1 - current) {
+    Product::template layer<Product, R>(weights, bias + index * size, buffers.hidden[current], size, size,
+                                        buffers.hidden[1 - current]);
   }
-  layer<Product, Raw, R>((const float *)model.out + member * model.output_size * elements,
-                         model.out_bias + member * model.output_size, buffers.hidden[current], elements,
-                         model.output_size, buffers.outputs);
+  Product::template layer<Raw, R>((const float *)model.out + member * Product::weight_floats(size, model.output_size),
+                                  model.out_bias + member * model.output_size, buffers.hidden[current], size,
+                                  model.output_size, buffers.outputs);
 }
 
 }  // namespace

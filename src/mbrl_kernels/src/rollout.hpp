@@ -16,8 +16,8 @@ class Group {
   // Candidates [begin, begin + count), count <= kRows; lanes beyond `count` compute with zeros and are not stored.
   Group(const MbrlModel &model, const MbrlRollout &rollout, int begin, int count, float *scratch)
       : model_(model), rollout_(rollout), begin_(begin), count_(count), size_(model.state_size),
-        buffers_(network_buffers(model, scratch)) {
-    mean_ = scratch + network_floats(model);
+        buffers_(network_buffers<Product>(model, scratch)) {
+    mean_ = scratch + network_floats<Product>(model);
     deviation_ = mean_ + size_ * kRows;
     total_ = deviation_ + size_ * kRows;
     spread_ = total_ + size_ * kRows;
@@ -27,7 +27,7 @@ class Group {
 
   static int64_t floats(const MbrlModel &model, int particles) {
     const int64_t own = 4 + model.members + particles;
-    return network_floats(model) + own * model.state_size * kMostVectors * kLanes;
+    return network_floats<Product>(model) + own * model.state_size * kMostVectors * kLanes;
   }
 
   // Particles [first, last) of the group.
@@ -201,8 +201,9 @@ int64_t item_count(const MbrlRollout &rollout) {
   return (int64_t)group_count(rollout) * (rollout.particles / particles_at_once(rollout));
 }
 
+template <class Product>
 int64_t scratch_floats(const MbrlModel &model, const MbrlRollout &rollout) {
-  return Group<Float32, 1>::floats(model, particles_at_once(rollout));
+  return Group<Product, 1>::floats(model, particles_at_once(rollout));
 }
 
 template <class Product>
@@ -218,8 +219,11 @@ void run_item(const MbrlModel &model, const MbrlRollout &rollout, int64_t item, 
       return Group<Product, 1>(model, rollout, begin, end - begin, scratch).run(particle, particle + at_once);
     case 2:
       return Group<Product, 2>(model, rollout, begin, end - begin, scratch).run(particle, particle + at_once);
-    default:
+    case 3:
       return Group<Product, 3>(model, rollout, begin, end - begin, scratch).run(particle, particle + at_once);
+    default:
+      return Group<Product, kMostVectors>(model, rollout, begin, end - begin, scratch)
+          .run(particle, particle + at_once);
   }
 }
 

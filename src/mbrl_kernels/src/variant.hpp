@@ -7,12 +7,12 @@
 
 struct Variant {
   const char *name;
-  bool is_bfloat16;
+  MbrlLayout layout;
   int64_t (*item_count)(const MbrlRollout &rollout);
   int64_t (*scratch_floats)(const MbrlModel &model, const MbrlRollout &rollout);
   void (*run_item)(const MbrlModel &model, const MbrlRollout &rollout, int64_t item, float *scratch);
 };
 
-extern const Variant kGeneric, kAvx2, kAvx512, kAvx512Bf16;
+extern const Variant kGeneric, kAvx2, kAvx512, kAvx512Bf16, kAmxBf16;
 
 #endif  // MBRL_KERNELS_VARIANT_HPP_

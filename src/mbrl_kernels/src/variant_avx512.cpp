@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "rollout.hpp"
 
-const Variant kAvx512 = {"avx512", false, item_count, scratch_floats, run_item<Float32>};
+const Variant kAvx512 = {"avx512", MBRL_FLOAT32, item_count, scratch_floats<Float32>, run_item<Float32>};
