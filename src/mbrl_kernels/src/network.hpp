@@ -16,7 +16,7 @@ constexpr int kTile = MBRL_TILE;
 // Outputs summed up at a time: with R = 3, as many accumulators as registers hold beside the operands.
 constexpr int kOutputs = kLanes == 16 ? 8 : 4;
 #if defined(__AMX_BF16__)
-constexpr int kMostVectors = 4;
+constexpr int kMostVectors = 2;
 #else
 constexpr int kMostVectors = 3;
 #endif

@@ -219,8 +219,6 @@ void run_item(const MbrlModel &model, const MbrlRollout &rollout, int64_t item, 
       return Group<Product, 1>(model, rollout, begin, end - begin, scratch).run(particle, particle + at_once);
     case 2:
       return Group<Product, 2>(model, rollout, begin, end - begin, scratch).run(particle, particle + at_once);
-    case 3:
-      return Group<Product, 3>(model, rollout, begin, end - begin, scratch).run(particle, particle + at_once);
     default:
       return Group<Product, kMostVectors>(model, rollout, begin, end - begin, scratch)
           .run(particle, particle + at_once);

@@ -58,65 +58,53 @@ class TileRegisters {
   TileRegisters &operator=(const TileRegisters &) = delete;
 };
 
-// Sums of T tiles of outputs by R of rows, T * R <= 4: sum (t, r) in register t * R + r.
+// Sums of T tiles of outputs by R of rows: (t, r) in register t * R + r. Weights are read from the second-level cache
+// and two tiles of rows let each serve twice; more rows would not stay in the first.
 template <int T, int R>
 struct TileBlock {
-  static_assert(T * R <= 4 && (T == 1 || R <= 2), "sums have four registers, operands the other four");
-  static constexpr int kSums = T * R;
-  static constexpr int kWeights = 4, kInputs = 4 + (T < 4 ? T : 3);
+  static_assert(R == 1 || (R == 2 && T <= 2), "operands and sums have four registers each");
+  static constexpr int64_t kWeightStride = kTileBytes / kTileRows, kInputStride = R * kTileBytes / kTileRows;
 
   static MBRL_INLINE void zero() {
     tile_zero<0>();
-    if constexpr (kSums > 1) tile_zero<1>();
-    if constexpr (kSums > 2) tile_zero<2>();
-    if constexpr (kSums > 3) tile_zero<3>();
+    if constexpr (T * R > 1) tile_zero<1>();
+    if constexpr (T * R > 2) tile_zero<2>();
+    if constexpr (T * R > 3) tile_zero<3>();
   }
 
-  // `next` is how far the tile of the next outputs is away.
-  static MBRL_INLINE void multiply_add(const float *weights, int64_t next, const float *inputs, int64_t stride) {
-    constexpr int64_t kWeightStride = kTileBytes / kTileRows;
+  // `next` is how far the weights of the next tile of outputs are away.
+  static MBRL_INLINE void multiply_add(const float *weights, int64_t next, const float *inputs) {
+    tile_load<6>(inputs, kInputStride);
+    tile_load<4>(weights, kWeightStride);
+    tile_multiply_add<0, 4, 6>();
     if constexpr (R == 1) {
-      tile_load<7>(inputs, stride);
-      column<0, 4>(weights, kWeightStride);
-      if constexpr (T > 1) column<1, 5>(weights + next, kWeightStride);
-      if constexpr (T > 2) column<2, 6>(weights + 2 * next, kWeightStride);
-      if constexpr (T > 3) column<3, 4>(weights + 3 * next, kWeightStride);
-    } else if constexpr (T == 1) {
-      tile_load<7>(weights, kWeightStride);
-      row<0, 4>(inputs, stride);
-      row<1, 5>(inputs + kLanes, stride);
-      if constexpr (R > 2) row<2, 6>(inputs + 2 * kLanes, stride);
-      if constexpr (R > 3) row<3, 4>(inputs + 3 * kLanes, stride);
+      if constexpr (T > 1) column<1, 5>(weights + next);
+      if constexpr (T > 2) column<2, 7>(weights + 2 * next);
+      if constexpr (T > 3) column<3, 4>(weights + 3 * next);
     } else {
-      tile_load<4>(weights, kWeightStride);
-      tile_load<5>(inputs, stride);
-      tile_multiply_add<0, 4, 5>();
-      tile_load<6>(inputs + kLanes, stride);
-      tile_multiply_add<1, 4, 6>();
-      tile_load<7>(weights + next, kWeightStride);
-      tile_multiply_add<2, 7, 5>();
-      tile_multiply_add<3, 7, 6>();
+      tile_load<7>(inputs + kLanes, kInputStride);
+      tile_multiply_add<1, 4, 7>();
+      if constexpr (T > 1) {
+        tile_load<5>(weights + next, kWeightStride);
+        tile_multiply_add<2, 5, 6>();
+        tile_multiply_add<3, 5, 7>();
+      }
     }
   }
 
   // To [T][R][16 outputs][16 rows].
   static MBRL_INLINE void store_sums(float *to) {
     tile_store<0>(to);
-    if constexpr (kSums > 1) tile_store<1>(to + kTileFloats);
-    if constexpr (kSums > 2) tile_store<2>(to + 2 * kTileFloats);
-    if constexpr (kSums > 3) tile_store<3>(to + 3 * kTileFloats);
+    if constexpr (T * R > 1) tile_store<1>(to + kTileFloats);
+    if constexpr (T * R > 2) tile_store<2>(to + 2 * kTileFloats);
+    if constexpr (T * R > 3) tile_store<3>(to + 3 * kTileFloats);
   }
 
  private:
   template <int sum, int number>
-  static MBRL_INLINE void column(const float *weights, int64_t stride) {
-    tile_load<number>(weights, stride);
-    tile_multiply_add<sum, number, 7>();
-  }
-  template <int sum, int number>
-  static MBRL_INLINE void row(const float *inputs, int64_t stride) {
-    tile_load<number>(inputs, stride);
-    tile_multiply_add<sum, 7, number>();
+  static MBRL_INLINE void column(const float *weights) {
+    tile_load<number>(weights, kWeightStride);
+    tile_multiply_add<sum, number, 6>();
   }
 };
 
@@ -128,12 +116,11 @@ struct Waiting {
   int output = 0, pairs = 0, done = 0;
 
   MBRL_INLINE void activate(int until) {
-    if (until > pairs) until = pairs;
     for (; done < until; ++done) {
       const int tile = done / (kTileRows / 2), row = done % (kTileRows / 2) * 2, at = output + 2 * done;
       const float *sum = sums + tile * R * kTileFloats + row * kLanes;
       const Vector first = splat(bias[at]), second = splat(bias[at + 1]);
-#pragma GCC unroll 4
+#pragma GCC unroll 2
       for (int r = 0; r < R; ++r, sum += kTileFloats) {
         Result::store_outputs(to + r * kLanes, R * kLanes, at, Result::activate(load(sum) + first),
                               Result::activate(load(sum + kLanes) + second));
@@ -146,13 +133,12 @@ struct Waiting {
 template <class Result, int T, int R>
 MBRL_INLINE void tile_block(const float *weights, const float *from, int depth, int output, int outputs, float *sums,
                             Waiting<Result, R> *waiting) {
-  const int64_t stride = R * kLanes * sizeof(float), next = (int64_t)depth * kTileFloats;
-  const int share = (waiting->pairs + depth - 1) / depth;
-  TileBlock<T, R>::zero();
+  const int64_t next = (int64_t)depth * kTileFloats;
   weights += output / kTileRows * next;
-  for (int k = 0, until = share; k < depth; ++k, until += share) {
-    TileBlock<T, R>::multiply_add(weights + k * kTileFloats, next, from + k * kTileRows * R * kLanes, stride);
-    waiting->activate(until);
+  TileBlock<T, R>::zero();
+  for (int k = 0; k < depth; ++k) {
+    TileBlock<T, R>::multiply_add(weights + k * kTileFloats, next, from + k * kTileRows * R * kLanes);
+    waiting->activate((k + 1) * waiting->pairs / depth);
   }
   TileBlock<T, R>::store_sums(sums);
   const int left = outputs - output;
@@ -161,7 +147,7 @@ MBRL_INLINE void tile_block(const float *weights, const float *from, int depth, 
   waiting->done = 0;
 }
 
-// As `layer` is. weights [outputs / 16][inputs / 32][16][32], both rounded up.
+// As `vector_layer` is. weights [outputs / 16][inputs / 32][16][32], both rounded up.
 template <class Result, int R>
 __attribute__((noinline)) void tile_layer(const float *weights, const float *bias, const float *from, int inputs,
                                           int outputs, float *to) {
@@ -174,10 +160,8 @@ __attribute__((noinline)) void tile_layer(const float *weights, const float *bia
   for (; output + (kTiles - 1) * kTileRows < outputs; output += kTiles * kTileRows) {
     tile_block<Result, kTiles, R>(weights, from, depth, output, outputs, sums, &waiting);
   }
-  if constexpr (kTiles > 1) {
-    for (; output < outputs; output += kTileRows) {
-      tile_block<Result, 1, R>(weights, from, depth, output, outputs, sums, &waiting);
-    }
+  for (; output < outputs; output += kTileRows) {
+    tile_block<Result, 1, R>(weights, from, depth, output, outputs, sums, &waiting);
   }
   waiting.activate(waiting.pairs);
   tile_barrier();
