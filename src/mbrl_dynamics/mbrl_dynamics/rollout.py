@@ -53,7 +53,7 @@ def rollout(
     the distribution of the paper, and differences between sequences are differences of the sequences.
 
     `precision` is that of products of hidden layers, for kinds that know several: `bfloat16`, or `auto` for it where
-    the processor has the units; sums, states and what goes into the first layer are float32 always. Raises ValueError
+    the processor is faster at it; sums, states and what goes into the first layer are float32 always. Raises ValueError
     on an unknown propagation or precision or when `particles` is not a multiple of `model.members`, and
     RolloutInterrupted once `keep_going`, which is asked again and again, says no.
     """

@@ -117,8 +117,8 @@ class PlannerConfig(RiskConfig):
     )
     precision: str = parameter(
         "auto",
-        "of the products in the model's hidden layers: float32, bfloat16, or auto for bfloat16 where the processor has"
-        " units for it; where it has none bfloat16 is float32",
+        "of the products in the model's hidden layers: float32, bfloat16, or auto for bfloat16 where the processor"
+        " multiplies it faster; elsewhere bfloat16 is float32",
         choices=PRECISIONS,
     )
     device: str = parameter("cpu", "where the model is rolled out", choices=("cpu", "cuda"))
