@@ -49,7 +49,7 @@ const std::vector<Choice> &choices() {
     found.push_back({&kAvx512, avx512, true});
 #endif
 #ifdef MBRL_HAS_AVX512_BF16
-    // Intel's vector units multiply bfloat16 more slowly than float32. By maker, not by time: that could change its mind.
+    // Intel's vector units multiply bfloat16 more slowly than float32. By maker: a measurement might change its mind.
     found.push_back({&kAvx512Bf16, avx512 && __builtin_cpu_supports("avx512bf16"), !__builtin_cpu_is("intel")});
 #endif
 #ifdef MBRL_HAS_AMX_BF16

@@ -46,7 +46,8 @@ MBRL_INLINE Vector z_sigmoid(Vector z) {
   const __m512i index = _mm512_castps_si512(_mm512_fmadd_ps(a, _mm512_set1_ps(kTableStep), _mm512_set1_ps(kRound)));
   __m512 share = _mm512_fmadd_ps(look_up(index, kSquare), a, look_up(index, kLinear));
   share = _mm512_fmadd_ps(share, a, look_up(index, kConstant));
-  return (Vector)_mm512_fmadd_ps(share, a, _mm512_min_ps(_mm512_setzero_ps(), value));  // min takes a NaN that is second
+  const __m512 below = _mm512_min_ps(_mm512_setzero_ps(), value);  // NaN where its second operand is
+  return (Vector)_mm512_fmadd_ps(share, a, below);
 }
 
 }  // namespace
