@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _irl_plot import draw
 from _twin import Twin
 from _twin_model import TwinModel
+from common import RESULTS
 
 from mbrl_core.config import load_preset
 from mbrl_core.demonstrations import Demonstration
@@ -27,6 +27,7 @@ from mbrl_planner.controller import PredictiveController
 from mbrl_policy.imitation.fit import FitConfig, fit_policy
 from mbrl_policy.imitation.labels import Labels
 from mbrl_policy.irl.guided_cost import GuidedCostConfig, GuidedCostLearning
+from mbrl_policy.irl.picture import draw_rewards
 from mbrl_policy.training import Rollout, SimulatedRobot
 from mbrl_policy.training.predictive_teacher import planner_of
 from mbrl_policy.training.rollouts import transitions_of
@@ -73,8 +74,8 @@ def learned_run(name: str, seed: int, folder: Path, model: str, plot: bool = Fal
     else:
         learned, own = guided(robot, task, shown, seed, twin, make_model("ensemble", {}, robot.spec, seed))
     if plot:
-        demonstrations = [Demonstration(each.states, each.actions) for each in shown]
-        draw(name, robot.spec, learned, task, demonstrations, PLOTTED[name])
+        both = {"true reward": task, "learned reward": learned}
+        draw_rewards(RESULTS / f"irl_{name}.png", robot.spec, both, [each.states for each in shown], PLOTTED[name])
     policy = make_policy("mlp", {}, robot.spec, seed)
     fit_policy(policy, Labels.joined([Labels.of_rollout(each) for each in shown]), CLONING, seed, lambda: True, True)
     unseen = seeds_of(seed, "unseen", UNSEEN)

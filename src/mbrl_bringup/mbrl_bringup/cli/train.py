@@ -71,7 +71,8 @@ def main(arguments: list[str]) -> int:
     if not result.success:
         print(f"mbrl train: {result.message}", file=sys.stderr)
         return 1
-    print(f"policy version {result.policy_version}, mean return {result.mean_return:.2f}")
+    newer = "reward" if result.reward_version > result.policy_version else "policy"
+    print(f"{newer} version {getattr(result, f'{newer}_version')}, mean return {result.mean_return:.2f}")
     return 0
 
 

@@ -85,6 +85,7 @@ def topics_of_a_run(command_topic: str) -> list[RecordedTopic]:
         RecordedTopic("robot_spec", RobotSpec, LATCHED),
         RecordedTopic("model", Model, LATCHED),
         RecordedTopic("policy", Policy, LATCHED),
+        RecordedTopic("learned_reward", Task, LATCHED),
         RecordedTopic("planner_settings", String, LATCHED),
         RecordedTopic("controller_state", ControllerState, LATCHED),
         RecordedTopic("learner_status", LearnerStatus, qos.STATUS),

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains policies: the action `train`, rollouts on the robot in the graph, policy (latched)."""
+"""Trains: the action `train`, rollouts on the robot in the graph; policy and learned reward (latched)."""
 
 import functools
 import math
-import os
 import queue
 import sys
 from typing import Any
@@ -14,13 +13,12 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
 from mbrl_core.config import ConfigurationError, to_mapping
-from mbrl_core.policies import POLICIES, Policy
+from mbrl_core.policies import POLICIES
 from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import Task
 from mbrl_dynamics.nodes.background import BackgroundWorker
 from mbrl_msgs.action import Train
 from mbrl_msgs.msg import Model as ModelMessage
-from mbrl_msgs.msg import Policy as PolicyMessage
 from mbrl_msgs.msg import RobotSpec as RobotSpecMessage
 from mbrl_msgs.msg import Task as TaskMessage
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
@@ -31,8 +29,8 @@ from mbrl_planner.registry import PLANNERS
 from mbrl_policy.live_rollout import Tolerances
 from mbrl_policy.nodes.episode_runner import EpisodeRunner
 from mbrl_policy.nodes.graph_robot import GraphRobot
-from mbrl_policy.nodes.policy_message import policy_to_message
 from mbrl_policy.nodes.trainer_configuration import PolicyKind, TrainerNodeConfig, own_task, read_goal
+from mbrl_policy.nodes.trainer_products import Products
 from mbrl_policy.nodes.trainer_store import TrainerStore
 from mbrl_policy.nodes.training_job import News, TrainingGoal, TrainingJob
 from mbrl_policy.training import TRAINERS, TrainingAlgorithm, make_trainer
@@ -52,9 +50,9 @@ STEP_TIMEOUTS = {False: 10.0, True: 120.0}  # s, in lockstep or not: longer than
 class TrainerNode(ManagedNode):
     """One training at a time, in a thread of low priority; no callback waits for it.
 
-    A policy that is better than the one before is published at once and is in the newest checkpoint, so that neither
-    a cancel nor a kill costs more than the iteration under way. What cannot be trained is refused by the goal's result,
-    which says what came and what was expected, and counted.
+    A policy or reward that is better than the one before is published at once and is in the newest checkpoint, so that
+    neither a cancel nor a kill costs more than the iteration under way. What cannot be trained is refused by the goal's
+    result, which says what came and what was expected, and counted.
     """
 
     def __init__(self) -> None:
@@ -73,7 +71,6 @@ class TrainerNode(ManagedNode):
         settings = self.settings
         self._robot = load_robot(settings.robot_file)
         self._own_task = own_task(settings.robot_file, self._robot) if settings.own_task else None
-        self._producer = f"{self.get_fully_qualified_name()}@{os.uname().nodename}:{os.getpid()}"
         self._health = Health(self)
         self._inputs = LatchedInputs()
         self._data = TrainingData(self._robot.spec)
@@ -82,11 +79,10 @@ class TrainerNode(ManagedNode):
         self._wanted: TrainingGoal | None = None
         self._since_ns = 0
         self._job: TrainingJob | None = None
-        self._published = (0, math.nan)  # version and mean return of the newest policy
         self._news: queue.SimpleQueue[News | str] = queue.SimpleQueue()
         refuse = functools.partial(self._health.refuse, "checkpoint")
         self._store = TrainerStore(settings.run_directory, self._robot.spec, refuse)
-        self._policies = self.create_publisher(PolicyMessage, "policy", LATCHED)
+        self._products = Products(self, self._robot.spec)
         lockstep = settings.mode == "lockstep"
         self._runner = EpisodeRunner(
             self, self._robot, self.get_name(), lockstep,
@@ -118,12 +114,12 @@ class TrainerNode(ManagedNode):
     # --- life ---------------------------------------------------------------------------------------------------
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Trains from now on; the newest checkpoint's policy is published."""
+        """Trains from now on; the newest checkpoint's policy or reward is published."""
         self._active = True
         if self._store.checkpoint is None and self.settings.resume:
             best = self._store.take_up()
             if best is not None:
-                self._publish(*best)
+                self._products.publish(*best)
             self._data = self._store.load_heard()
         return super().on_activate(state)
 
@@ -237,7 +233,7 @@ class TrainerNode(ManagedNode):
             self._finish(f"{text} {own.interface_hash[:12]!r} of robot {own.name!r} in parameter 'robot_file'")
             return
         self._wanted = None
-        number = 1 + max(self._published[0], self._store.number)
+        number = 1 + max(self._products.version, self._store.number)
         # What has been heard until now: it goes on being added to while the thread reads.
         data = None if wanted.data else self._data.copy()
         self._job = TrainingJob(
@@ -292,8 +288,8 @@ class TrainerNode(ManagedNode):
         self._worker.drain()
 
     def _on_news(self, news: News) -> None:
-        if news.policy is not None and news.version > self._published[0]:
-            self._publish(news.policy, news.version, news.best_return)
+        if news.product is not None:
+            self._products.publish(news.product, news.version, news.best_return)
         if self._goal is None or self._job is None:
             return
         progress = news.progress
@@ -310,11 +306,6 @@ class TrainerNode(ManagedNode):
             f"iteration {progress.iteration}: return {progress.mean_return:.1f}, best {news.best_return:.1f}, kl"
             f" {progress.kl:.3g}, loss {progress.loss:.3g}, {progress.rollouts} rollouts, {self._job.elapsed:.0f} s"
         )
-
-    def _publish(self, policy: Policy, version: int, mean_return: float) -> None:
-        stamp = self.get_clock().now().to_msg()
-        self._policies.publish(policy_to_message(policy, self._producer, version, stamp, {"mean_return": mean_return}))
-        self._published = version, mean_return
 
     def _on_done(self, error: BaseException | None) -> None:
         job = self._job
@@ -339,7 +330,7 @@ class TrainerNode(ManagedNode):
             self._conclude(goal, success, text)
 
     def _conclude(self, goal: ServerGoalHandle, success: bool, text: str) -> None:
-        version, mean_return = self._published
+        made, mean_return = self._products, self._products.mean_return
 
         def conclude(handle: ServerGoalHandle) -> Train.Result:
             if handle.is_cancel_requested:
@@ -348,7 +339,10 @@ class TrainerNode(ManagedNode):
                 handle.succeed()
             else:
                 handle.abort()
-            return Train.Result(success=success, message=text, policy_version=version, mean_return=mean_return)
+            return Train.Result(
+                success=success, message=text, mean_return=mean_return,
+                policy_version=made.policy_version, reward_version=made.reward_version,
+            )  # fmt: skip
 
         if success:
             self.get_logger().info(f"train: {text}")
@@ -361,8 +355,9 @@ class TrainerNode(ManagedNode):
         return Train.Result(success=False, message="train: not executed by the trainer", mean_return=math.nan)
 
     def _report(self) -> None:
-        self._health.set("policy_version", self._published[0])
-        self._health.set("best_return", self._published[1])
+        self._health.set("policy_version", self._products.policy_version)
+        self._health.set("reward_version", self._products.reward_version)
+        self._health.set("best_return", self._products.mean_return)
         if self._job is not None:
             self._health.ok(f"training with {self._job.goal.algorithm!r}")
         elif self._wanted is not None:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mbrl_core.checkpoint import CheckpointError
-from mbrl_core.policies import Policy
 from mbrl_core.specs import RobotSpec
 from mbrl_dynamics.checkpoints import CheckpointFolder
-from mbrl_policy.nodes.training_job import NODE, Checkpoint, best_of, newest_whole
+from mbrl_policy.nodes.training_job import NODE, Checkpoint, Product, best_of, newest_whole
 from mbrl_policy.training_data import TrainingData, load_training_data
 
 HEARD = "heard.safetensors"  # among the checkpoints: the episodes that the training under way began with
@@ -29,8 +28,10 @@ class TrainerStore:
         """Of the checkpoint in force; 0 = none."""
         return 0 if self.checkpoint is None else int(self.checkpoint[1][NODE]["number"])
 
-    def take_up(self) -> tuple[Policy, int, float] | None:
-        """Reads the newest whole checkpoint. Returns its best policy, version and mean return, where it has one."""
+    def take_up(self) -> tuple[Product, int, float] | None:
+        """Reads the newest whole checkpoint. Returns its best policy or reward, version and mean return, where it has
+        one.
+        """
         if self.folder is None:
             return None
         checkpoint = newest_whole(self.folder, self._refuse)

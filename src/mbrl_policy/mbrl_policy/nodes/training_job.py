@@ -12,17 +12,21 @@ import numpy as np
 
 from mbrl_core.checkpoint import CheckpointError, load_checkpoint, under
 from mbrl_core.config import ConfigurationError, load_preset
+from mbrl_core.learned_reward import LearnedReward
 from mbrl_core.policies import Policy, policy_arrays, policy_from_arrays
 from mbrl_core.specs import RobotSpec
 from mbrl_dynamics.checkpoints import CheckpointFolder
 from mbrl_policy.training import Progress, TrainingAlgorithm, TrainingError, TrainingInterrupted
-from mbrl_policy.training.algorithm import ROLE
+from mbrl_policy.training.algorithm import ROLE, best_reward_of
 
 GROUPS = ("planner", "policy")  # of a goal's configuration: over those of the node's parameters
 BEST = "best/"
 NODE = "trainer_node"  # what the node keeps in a checkpoint beside what the algorithm keeps
+REWARD = "reward.safetensors"  # among the checkpoints: the best learned reward
+PICTURE = "reward.png"  # in the run directory
 
 Checkpoint = tuple[dict[str, np.ndarray], dict[str, Any]]
+Product = Policy | LearnedReward
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,14 @@ def newest_whole(folder: CheckpointFolder, refuse: Callable[[str], object]) -> C
     return None
 
 
-def best_of(checkpoint: Checkpoint, spec: RobotSpec) -> tuple[Policy, float] | None:
-    """Best policy of a checkpoint and its mean return, NaN where that is unknown; None when it has none.
+def best_of(checkpoint: Checkpoint, spec: RobotSpec) -> tuple[Product, float] | None:
+    """Best policy or reward of a checkpoint and its mean return, NaN where that is unknown; None when it has none.
 
-    Raises CheckpointError on a policy of another interface, or whose numbers do not fit.
+    Raises CheckpointError on one of another interface, or whose numbers do not fit.
     """
     arrays, information = checkpoint
     best = information.get("best")
-    if best is None:
+    if best is None and information.get("reward") is None:
         return None
     interface = str(information.get("interface_hash"))
     if interface != spec.interface_hash:
@@ -87,19 +91,31 @@ def best_of(checkpoint: Checkpoint, spec: RobotSpec) -> tuple[Policy, float] | N
             f"trainer's checkpoint: interface {interface[:12]!r}, expected {spec.interface_hash[:12]!r} of robot"
             f" {spec.name!r}"
         )
+    if best is None:
+        return _best_reward(checkpoint, spec)
     policy = policy_from_arrays(best["kind"], best["configuration"], under(BEST, arrays), spec, "trainer's checkpoint")
     return policy, math.nan if best["return"] is None else float(best["return"])
 
 
+def _best_reward(checkpoint: Checkpoint, spec: RobotSpec) -> tuple[LearnedReward, float]:
+    try:
+        found = best_reward_of(*checkpoint)
+        assert found is not None
+        found[0].check_robot(spec)
+    except (ConfigurationError, KeyError, TypeError) as error:
+        raise CheckpointError(f"trainer's checkpoint: {error}") from None
+    return found[0], found[1] if math.isfinite(found[1]) else math.nan
+
+
 @dataclass(frozen=True)
 class News:
-    """What came of an iteration, or of taking up a checkpoint: `policy`, of that `version`, where it is better than the
-    one before.
+    """What came of an iteration, or of taking up a checkpoint: `product`, of that `version`, where it is better than
+    the one before.
     """
 
     progress: Progress
     version: int
-    policy: Policy | None
+    product: Product | None
     best_return: float
 
 
@@ -118,7 +134,7 @@ class TrainingJob:
         number: int,
     ) -> None:
         """`checkpoint` is taken up where it is of the same training and was not finished; `number` is the next one's.
-        A policy's version is the number of the first checkpoint that has it.
+        A product's version is the number of the first checkpoint that has it.
         """
         self.goal = goal
         self.iterations = 0
@@ -147,6 +163,12 @@ class TrainingJob:
         algorithm = self._make()
         self._resume(algorithm)
         budget = self.goal.budget or algorithm.config.iterations
+        try:
+            self._iterate(algorithm, budget)
+        finally:
+            self._draw(algorithm)
+
+    def _iterate(self, algorithm: TrainingAlgorithm, budget: int) -> None:
         while algorithm.iteration < budget and self.keep_going():
             try:
                 progress = algorithm.iterate(self.keep_going)
@@ -166,38 +188,62 @@ class TrainingJob:
         except CheckpointError:
             return  # of another training
         self.iterations = algorithm.iteration
-        policy = self._new_best(algorithm)
+        product = self._new_best(algorithm)
         self._version = int(self.checkpoint[1][NODE]["version"])
-        self._tell(Progress(algorithm.iteration, rollouts=algorithm.rollouts), policy)
+        self._tell(Progress(algorithm.iteration, rollouts=algorithm.rollouts), product)
 
     def _after(self, algorithm: TrainingAlgorithm, progress: Progress, finished: bool) -> None:
         self.iterations = progress.iteration
-        policy = self._new_best(algorithm)
-        if policy is not None:
+        product = self._new_best(algorithm)
+        if product is not None:
             self._version = self.number
         arrays, information = algorithm.state()
         information[NODE] = {"number": self.number, "version": self._version, "finished": finished}
         self.checkpoint = arrays, information
         if self._folder is not None:
             try:
+                if isinstance(product, LearnedReward):
+                    product.save(self._folder.folder / REWARD)
                 self._folder.save(self.number, arrays, information)
             except OSError as error:
                 self._refuse(f"checkpoint was not written: {error}")
         self.number += 1
-        self._tell(progress, policy)
+        self._tell(progress, product)
 
-    def _new_best(self, algorithm: TrainingAlgorithm) -> Policy | None:
-        """The best policy where it is another than it was."""
+    def _new_best(self, algorithm: TrainingAlgorithm) -> Product | None:
+        """The best policy or reward where it is another than it was."""
         self.best_return = algorithm.best_return if math.isfinite(algorithm.best_return) else math.nan
-        try:
-            policy = algorithm.policy()
-        except TrainingError:
-            return None  # none yet
-        before, self._best = self._best, policy_arrays(policy)
-        return None if before is not None and _same(before, self._best) else policy
+        product: Product | None = algorithm.reward()
+        if isinstance(product, LearnedReward):
+            arrays = {REWARD: np.frombuffer(product.content, dtype=np.uint8)}
+        else:
+            try:
+                product = algorithm.policy()
+            except TrainingError:
+                return None  # none yet
+            arrays = policy_arrays(product)
+        before, self._best = self._best, arrays
+        return None if before is not None and _same(before, self._best) else product
 
-    def _tell(self, progress: Progress, policy: Policy | None) -> None:
-        self._emit(News(progress, self._version, policy, self.best_return))
+    def _tell(self, progress: Progress, product: Product | None) -> None:
+        self._emit(News(progress, self._version, product, self.best_return))
+
+    def _draw(self, algorithm: TrainingAlgorithm) -> None:
+        """The reward over the states that were shown, beside the task in force, which nothing was learned from."""
+        reward, task = algorithm.reward(), algorithm.robot.task
+        if reward is None or self._folder is None:
+            return
+        # Here: drawing takes a second to load, and most trainings draw nothing.
+        from mbrl_policy.irl.picture import draw_rewards
+
+        tasks = {"learned reward": reward, f"task {task.kind!r}": task}
+        try:
+            draw_rewards(
+                self._folder.folder.parent / PICTURE, algorithm.robot.spec, tasks,
+                [each.states for each in algorithm.demonstrations],
+            )  # fmt: skip
+        except (OSError, ImportError) as error:
+            self._refuse(f"{PICTURE} was not drawn: {error}")
 
 
 def _same(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training algorithms by name: one outer iteration at a time, the best policy kept, resumable anywhere in between."""
+"""Training algorithms by name: one outer iteration at a time, the best policy or reward kept, resumable anywhere in
+between.
+"""
 
 import copy
 import math
@@ -15,6 +17,7 @@ import numpy as np
 from mbrl_core.checkpoint import CheckpointError, save_checkpoint, under
 from mbrl_core.config import ConfigurationError, parameter, to_mapping
 from mbrl_core.dataset import Transitions
+from mbrl_core.learned_reward import LearnedReward
 from mbrl_core.policies import (
     POLICIES,
     Policy,
@@ -30,6 +33,7 @@ from mbrl_policy.training.kinds import MODULES
 from mbrl_policy.training.rollouts import Rollout, TrainingRobot
 
 ROLE = "trainer"
+REWARD = "reward/content"  # in a checkpoint: the bytes of the best learned reward
 SOURCES = ("model", "dataset", "planner", "demonstrations", "policy")
 
 KeepGoing = Callable[[], bool]
@@ -76,7 +80,7 @@ class Progress:
 
 
 class TrainingAlgorithm(ABC):
-    """Trains one policy on one robot.
+    """Trains one policy on one robot, or learns one reward.
 
     A kind registers in TRAINERS with its configuration (a TrainerConfig), names what it `needs` of SOURCES, and has
     `_iterate`, `_state` and `_restore`; it counts its rollouts in `rollouts`. Everything random is drawn from streams
@@ -117,6 +121,7 @@ class TrainingAlgorithm(ABC):
         self.rollouts = 0
         self.best_return = -math.inf
         self._best: Policy | None = None
+        self._best_reward: LearnedReward | None = None
         for source in self.needs:
             if getattr(self, source) in (None, ()):
                 raise ConfigurationError(
@@ -130,7 +135,8 @@ class TrainingAlgorithm(ABC):
 
     @abstractmethod
     def _iterate(self, keep_going: KeepGoing) -> Progress:
-        """One outer iteration: `self.iteration` of them are behind it. Calls `_consider` with what it comes to.
+        """One outer iteration: `self.iteration` of them are behind it. Calls `_consider` with what it comes to, or sets
+        `_best_reward` and `best_return`.
 
         Asks `keep_going` at least once a rollout or a second and raises TrainingInterrupted once it says no. Sets
         `mean_return`, `kl`, `loss` and `information`; the caller knows the rest.
@@ -162,10 +168,18 @@ class TrainingAlgorithm(ABC):
         )  # fmt: skip
 
     def policy(self) -> Policy:
-        """A copy of the best policy so far. Raises TrainingError while there is none."""
+        """A copy of the best policy so far. Raises TrainingError while there is none: always in kinds that learn a
+        reward.
+        """
         if self._best is None:
             raise TrainingError(f"trainer {self.kind!r}: no policy before the first iteration is done")
         return copy.deepcopy(self._best)
+
+    def reward(self) -> LearnedReward | None:
+        """The best reward so far, of kinds that learn one; None while there is none. `best_return` is then that of the
+        episode that it was tried in.
+        """
+        return self._best_reward
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Everything that a checkpoint has to hold: arrays, and information that JSON can hold."""
@@ -174,13 +188,16 @@ class TrainingAlgorithm(ABC):
         information: dict[str, Any] = {
             "role": ROLE, "kind": self.kind, "configuration": to_mapping(self.config),
             "policy": self.policy_settings, "interface_hash": self.robot.spec.interface_hash, "seed": self.seed,
-            "iteration": self.iteration, "rollouts": self.rollouts, "own": own, "best": None,
+            "iteration": self.iteration, "rollouts": self.rollouts, "own": own, "best": None, "reward": None,
         }  # fmt: skip
+        if self._best_reward is not None:
+            content[REWARD] = np.frombuffer(self._best_reward.content, dtype=np.uint8)
+            information["reward"] = {"return": _known(self.best_return)}
         if self._best is not None:
             content |= {f"best/{name}": array for name, array in policy_arrays(self._best).items()}
             information["best"] = {
                 "kind": self._best.kind, "configuration": policy_configuration(self._best),
-                "return": self.best_return if math.isfinite(self.best_return) else None,
+                "return": _known(self.best_return),
             }  # fmt: skip
         return content, information
 
@@ -199,11 +216,15 @@ class TrainingAlgorithm(ABC):
         try:
             iteration, rollouts = int(information["iteration"]), int(information["rollouts"])
             best, best_return = self._restored_best(arrays, information["best"])
+            reward = best_reward_of(arrays, information)
             self._restore(under("own/", arrays), information["own"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"trainer {self.kind!r}: a checkpoint that lacks {error}") from None
         self.iteration, self.rollouts = iteration, rollouts
         self._best, self.best_return = best, best_return
+        self._best_reward = None
+        if reward is not None:
+            self._best_reward, self.best_return = reward
 
     def random(self, name: str, index: int = 0) -> np.random.Generator:
         """The stream (seed, iteration, index, `name`)."""
@@ -232,7 +253,32 @@ class TrainingAlgorithm(ABC):
             return None, -math.inf
         own = under("best/", arrays)
         policy = policy_from_arrays(best["kind"], best["configuration"], own, self.robot.spec, "trainer's best policy")
-        return policy, -math.inf if best["return"] is None else float(best["return"])
+        return policy, _return_of(best)
+
+
+def best_reward_of(
+    arrays: Mapping[str, np.ndarray], information: Mapping[str, Any]
+) -> tuple[LearnedReward, float] | None:
+    """The best reward of a checkpoint and its return, -inf where that is unknown; None when it has none.
+
+    Raises CheckpointError on bytes that are no learned reward, KeyError where they are missing.
+    """
+    best = information.get("reward")
+    if best is None:
+        return None
+    try:
+        return LearnedReward(content=arrays[REWARD].tobytes()), _return_of(best)
+    except ConfigurationError as error:
+        raise CheckpointError(f"trainer's best reward: {error}") from None
+
+
+def _known(value: float) -> float | None:
+    """JSON has no infinities."""
+    return value if math.isfinite(value) else None
+
+
+def _return_of(best: Mapping[str, Any]) -> float:
+    return -math.inf if best["return"] is None else float(best["return"])
 
 
 def make_trainer(

@@ -9,6 +9,8 @@ MODULES: tuple[str, ...] = (
     "mbrl_policy.imitation.noisy_teacher",
     "mbrl_policy.imitation.plato",
     "mbrl_policy.imitation.trajectory_ensemble",
+    "mbrl_policy.irl.adversarial_training",
+    "mbrl_policy.irl.guided_training",
     "mbrl_policy.training.backprop",
     "mbrl_policy.training.gps",
     "mbrl_policy.training.svg",

@@ -23,8 +23,8 @@ def restore_module(name: str, module: nn.Module, arrays: Mapping[str, np.ndarray
     module.load_state_dict(state)
 
 
-def optimiser_arrays(name: str, optimiser: torch.optim.Adam) -> dict[str, np.ndarray]:
-    """Moments of Adam for each parameter that it has stepped, by number."""
+def optimiser_arrays(name: str, optimiser: torch.optim.Optimizer) -> dict[str, np.ndarray]:
+    """Moments of Adam or AdamW for each parameter that it has stepped, by number."""
     return {
         # Safetensors has no arrays without dimensions, which the number of steps is.
         f"{name}/{index}/{key}": np.atleast_1d(optimiser.state[value][key].detach().cpu().numpy().copy())
@@ -34,7 +34,7 @@ def optimiser_arrays(name: str, optimiser: torch.optim.Adam) -> dict[str, np.nda
     }
 
 
-def restore_optimiser(name: str, optimiser: torch.optim.Adam, arrays: Mapping[str, np.ndarray]) -> None:
+def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
     """Takes up `optimiser_arrays`; one that had not stepped yet is as new. Raises CheckpointError as
     `restore_module` does.
     """
@@ -48,7 +48,7 @@ def restore_optimiser(name: str, optimiser: torch.optim.Adam, arrays: Mapping[st
             optimiser.state[value] = {**moments, "step": moments["step"].squeeze(0)}
 
 
-def _parameters(optimiser: torch.optim.Adam) -> list[torch.Tensor]:
+def _parameters(optimiser: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [value for group in optimiser.param_groups for value in group["params"]]
 
 
