@@ -45,6 +45,10 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
         "launch/mbrl.launch.yaml",
         {"backend": "none", "dynamics": "linear", "planner": "mppi", "run_directory": "/tmp/a run"},
     ),
+    "mbrl_reward": (
+        "launch/mbrl.launch.yaml",
+        {"robot": "pendulum", "reward": "/tmp/a run/checkpoints/reward.safetensors", "record": "false"},
+    ),
     "mbrl_distil": (
         "launch/mbrl.launch.yaml",
         {"algorithm": "distil", "namespace": "fleet/one", "robot": "pendulum", "run_directory": "/tmp/a run"},
@@ -70,6 +74,11 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     "imitate_changed": (
         "launch/imitate.launch.yaml",
         {"namespace": "fleet/one", "robot": "reacher", "policy": "rbf", "run_directory": "/tmp/a run"},
+    ),
+    "irl_default": ("launch/irl.launch.yaml", {}),
+    "irl_changed": (
+        "launch/irl.launch.yaml",
+        {"namespace": "fleet/one", "robot": "pendulum", "planner": "ilqr", "run_directory": "/tmp/a run"},
     ),
     "train_default": ("launch/train.launch.yaml", {}),
     "train_changed": (

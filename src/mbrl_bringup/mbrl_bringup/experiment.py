@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mbrl_core.config import ConfigurationError, load_preset, parameter
+from mbrl_core.learned_reward import load_reward
 from mbrl_core.messages import EndReason, StepType, TimeStep
 from mbrl_core.optimism import OptimismRecord
 from mbrl_core.random_streams import generator
@@ -26,6 +27,7 @@ class ExperimentConfig:
 
     robot_file: str = parameter("", "Path of the robot file")
     task_file: str = parameter("", "Path of the task preset; empty = the robot file's task, from ../tasks beside it")
+    reward_file: str = parameter("", "File of a learned reward that is the task, in place of a task_file; empty = none")
     run_directory: str = parameter("", "Folder for metrics.csv and steps.npz; empty = runs/<time>-<robot>")
     algorithm: str = parameter(
         "mbrl_1_5",
@@ -154,7 +156,11 @@ class TaskPreset:
 
 
 def load_task(config: ExperimentConfig, robot_task: str, spec: RobotSpec) -> TaskPreset:
-    """Reads the task preset. Raises FileNotFoundError that lists the known tasks, or ConfigurationError."""
+    """Reads the task preset, or the learned reward. Raises FileNotFoundError that lists the known tasks or names the
+    reward's file, or ConfigurationError.
+    """
+    if config.reward_file:
+        return TaskPreset(_load_reward(config, spec))
     path = Path(config.task_file or Path(config.robot_file).parent.parent / "tasks" / f"{robot_task}.yaml")
     if not path.is_file():
         known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
@@ -176,6 +182,22 @@ def load_task(config: ExperimentConfig, robot_task: str, spec: RobotSpec) -> Tas
             f"{path}: goal_radius: got {radius}, expected [inner, outer] in m and a goal of 2 numbers"
         )
     return TaskPreset(task, (float(radius[0]), float(radius[1])))
+
+
+def _load_reward(config: ExperimentConfig, spec: RobotSpec) -> Task:
+    file = config.reward_file
+    if config.task_file:
+        raise ConfigurationError(f"parameter 'reward_file': got {file!r} beside a task_file, expected one of the two")
+    try:
+        reward = load_reward(Path(file).expanduser())
+    except OSError as error:
+        text = f"parameter 'reward_file': {file!r}: {error.strerror}, expected a learned reward"
+        raise FileNotFoundError(text) from None
+    try:
+        reward.check_robot(spec)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"parameter 'reward_file': {file}: {error}") from None
+    return reward
 
 
 @dataclass

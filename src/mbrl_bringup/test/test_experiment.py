@@ -34,6 +34,7 @@ from mbrl_core.learned_reward import LearnedReward
 from mbrl_core.messages import EndReason, StepType, TimeStep
 from mbrl_core.reward_network import RewardLayout, encode_reward
 from mbrl_core.robot_file import load_robot
+from mbrl_core.specs import RobotSpec
 from mbrl_core.tasks import Task, make_task
 from mbrl_msgs.msg import ExperimentStatus, LearnerStatus
 
@@ -136,17 +137,41 @@ def test_a_preset_brings_obstacles() -> None:
     assert not preset.task.violates(np.zeros(4)) and preset.for_trial(0, 1, 2).obstacles == preset.task.obstacles
 
 
-def test_a_preset_names_a_learned_reward_beside_it(tmp_path: Path) -> None:
-    layout = RewardLayout.of(ROBOT.spec, False, "linear", 0)
+def learned_reward(spec: RobotSpec) -> LearnedReward:
+    layout = RewardLayout.of(spec, False, "linear", 0)
     arrays = {"shift": np.zeros(layout.input_size), "scale": np.ones(layout.input_size)}
-    arrays |= {"head/weight": np.eye(layout.input_size)[:, :1], "head/bias": np.zeros(1), "effort": np.zeros(1)}
-    LearnedReward(content=encode_reward(layout, arrays)).save(tmp_path / "wanted.safetensors")
+    arrays |= {"head/weight": np.eye(layout.input_size)[:, :1], "head/bias": np.zeros(1)}
+    return LearnedReward(content=encode_reward(layout, {**arrays, "effort": np.zeros(spec.action.size)}))
+
+
+def test_a_file_of_a_learned_reward_is_the_task_or_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "reward.safetensors"
+    config = ExperimentConfig(reward_file=str(path))
+    with pytest.raises(FileNotFoundError, match=r"'reward_file'.*No such file.*expected a learned reward"):
+        load_task(config, "pendulum_swingup", ROBOT.spec)
+    reward = learned_reward(ROBOT.spec)
+    reward.save(path)
+    task = load_task(config, "pendulum_swingup", ROBOT.spec).task
+    assert task.kind == "learned" and task.content == reward.content
+    with pytest.raises(ConfigurationError, match=r"beside a task_file, expected one of the two"):
+        load_task(dataclasses.replace(config, task_file="any.yaml"), "", ROBOT.spec)
+    path.write_bytes(reward.content[:-20])
+    with pytest.raises(ConfigurationError, match=r"reward.safetensors: .*not a whole safetensors file"):
+        load_task(config, "", ROBOT.spec)
+    learned_reward(load_robot(CONFIG / "robots" / "reacher.yaml").spec).save(path)
+    with pytest.raises(ConfigurationError, match=r"'reward_file': .*expected 2 state|'reward_file': .*pendulum"):
+        load_task(config, "", ROBOT.spec)
+
+
+def test_a_preset_names_a_learned_reward_beside_it(tmp_path: Path) -> None:
+    reward = learned_reward(ROBOT.spec)
+    reward.save(tmp_path / "wanted.safetensors")
     path = tmp_path / "task.yaml"
     config = ExperimentConfig(task_file=str(path))
     path.write_text("/**: {ros__parameters: {task: {kind: learned, file: wanted.safetensors}}}", encoding="utf-8")
     task = load_task(config, "", ROBOT.spec).task
     state = np.array([0.3, 0.1])
-    expected = LearnedReward(content=encode_reward(layout, arrays)).reward(state, np.zeros(1), state)
+    expected = reward.reward(state, np.zeros(1), state)
     assert task.reward(state, np.zeros(1), state) == expected != task.reward(2.0 * state, np.zeros(1), 2.0 * state)
     path.write_text("/**: {ros__parameters: {task: {kind: learned, file: other.safetensors}}}", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="other.safetensors', expected a learned reward"):

@@ -95,9 +95,7 @@ def test_the_best_reward_is_latched_written_drawn_and_taken_up_again(graph: Grap
 
 def test_a_cancel_keeps_the_best_reward(graph: Graph) -> None:
     graph.start_trainer()
-    handle = graph.send(
-        "guided_cost", {**SETTINGS, "gradient_steps": 200}, data=bag(graph.folder / "shown"), budget=50
-    )
+    handle = graph.send("guided_cost", {**SETTINGS, "gradient_steps": 200}, data=bag(graph.folder / "shown"), budget=50)
     graph.wait(lambda: graph.feedback, "an iteration", 60.0)
     cancelled = handle.cancel_goal_async()
     graph.wait(cancelled.done, "an answer to the cancel")
