@@ -23,12 +23,13 @@ def draw_rewards(
     variables: tuple[int, int] | None = None,
 ) -> Path:
     """Draws rewards by their titles side by side, over two state variables, the others at the median of what was shown,
-    no action, as ranks: a planner sees no difference between rewards of one order of all trajectories.
+    no action, angles within one turn, as ranks: a planner sees no difference between rewards of one order of all
+    trajectories.
 
     `shown` are states [T_i + 1, n]; `variables` those that the first reward depends on most where None. Returns `path`.
     Raises OSError.
     """
-    visited = np.concatenate(list(shown))
+    visited = _within_one_turn(spec, np.concatenate(list(shown)))
     chosen = list(most_telling(next(iter(rewards.values())), visited) if variables is None else variables)
     low, high = visited[:, chosen].min(axis=0), visited[:, chosen].max(axis=0)
     margin = np.maximum(MARGIN * (high - low), 1e-6)
@@ -51,6 +52,13 @@ def draw_rewards(
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     return Path(path)
+
+
+def _within_one_turn(spec: RobotSpec, states: Array) -> Array:
+    """Angles [N, n] within half a turn of their mean direction: whoever went round is drawn where he was."""
+    mean = np.arctan2(np.sin(states).mean(axis=0), np.cos(states).mean(axis=0))
+    near = mean + np.remainder(states - mean + np.pi, 2.0 * np.pi) - np.pi
+    return np.where(np.array(spec.state.angular), near, states)
 
 
 def most_telling(task: Task, visited: Array) -> tuple[int, int]:
