@@ -145,6 +145,15 @@ def test_what_does_not_fit_is_refused() -> None:
         trainer_of(model=make_model("ensemble", {}, other, 0))
 
 
+def test_short_stretches_are_left_out_and_episodes_are_as_long_as_most_of_what_was_shown() -> None:
+    examples = [*shown(5, 3), *shown(8, 2), *shown(16)]
+    trainer = trainer_of(demonstrations=examples)
+    arrays, _ = trainer.state()
+    assert arrays["own/shown_actions_lengths"].tolist() == [8, 8, 16, 16]
+    trainer.iterate()
+    assert trainer.state()[0]["own/learner/episode_actions_lengths"].tolist() == [16]
+
+
 def test_the_picture_is_of_the_variables_that_matter(tmp_path: Path) -> None:
     here = robot()
     shown_states = [each.states for each in shown()]

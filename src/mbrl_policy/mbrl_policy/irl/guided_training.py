@@ -64,15 +64,16 @@ class GuidedCostTraining(TrainingAlgorithm):
     reads `mean_return`, and nothing is learned from either.
 
     It plans and samples through `model` where there is one, as it is; else through an ensemble of its own, fitted to
-    the dataset, or the demonstrations where there is none, and to the episodes since. Episodes are as long as the
-    median demonstration, at most as the robot's.
+    the dataset, or the demonstrations where there is none, and to the episodes since. Demonstrations shorter than a
+    window are left out. Episodes are so long that half of all shown steps are in demonstrations at least as long, and
+    at most as the robot's.
 
     `Progress.loss` is minus the log likelihood of a shown window, nats (NaN for the adversarial objective).
     `information` has `distance`, of this iteration's episode to what was shown, `best_distance`, `effective` and
     `better` (see `GuidedProgress`).
 
     Raises ConfigurationError without demonstrations or planner, on a planner that does not fit, on a model of another
-    robot, and on demonstrations shorter than a window.
+    robot, and where all demonstrations are shorter than a window.
     """
 
     kind = "guided_cost"
@@ -91,7 +92,9 @@ class GuidedCostTraining(TrainingAlgorithm):
         self.dynamics: DynamicsModel = make_model("ensemble", {}, spec, seed) if self.model is None else self.model
         self.data = self.dataset if self.dataset is not None else transitions_of(self.demonstrations)
         self._fitted = 0  # transitions that the newest fit saw
-        self._shown = [Demonstration(each.states, each.actions) for each in self.demonstrations]
+        shown = [Demonstration(each.states, each.actions) for each in self.demonstrations]
+        # A button that was let go for a moment leaves stretches that show nothing.
+        self._shown = [each for each in shown if len(each) >= config.horizon] or shown
         self.best_distance = math.inf
         self.learner = self._new_learner()
         self._follow(self.learner.reward())  # refuses settings that no planner has
@@ -177,7 +180,9 @@ class GuidedCostTraining(TrainingAlgorithm):
         return answer
 
     def _steps(self) -> int:
-        return min(self.robot.steps, int(np.median([len(each) for each in self._shown])))
+        lengths = np.sort([len(each) for each in self._shown])[::-1]
+        typical = lengths[np.searchsorted(np.cumsum(lengths), 0.5 * lengths.sum())]
+        return min(self.robot.steps, int(typical))
 
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The demonstrations as well, so that what is resumed goes on with the same."""

@@ -229,9 +229,11 @@ class TrainingJob:
         self._emit(News(progress, self._version, product, self.best_return))
 
     def _draw(self, algorithm: TrainingAlgorithm) -> None:
-        """The reward over the states that were shown, beside the task in force, which nothing was learned from."""
+        """The reward over the states that were shown, beside the task in force, which nothing was learned from; not
+        while the node ends.
+        """
         reward, task = algorithm.reward(), algorithm.robot.task
-        if reward is None or self._folder is None:
+        if reward is None or self._folder is None or not self._keep_going():
             return
         # Here: drawing takes a second to load, and most trainings draw nothing.
         from mbrl_policy.irl.picture import draw_rewards
@@ -242,7 +244,7 @@ class TrainingJob:
                 self._folder.folder.parent / PICTURE, algorithm.robot.spec, tasks,
                 [each.states for each in algorithm.demonstrations],
             )  # fmt: skip
-        except (OSError, ImportError) as error:
+        except Exception as error:  # whatever it is, the training is none the worse for it
             self._refuse(f"{PICTURE} was not drawn: {error}")
 
 
