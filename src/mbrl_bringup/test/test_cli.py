@@ -372,3 +372,14 @@ def test_an_unknown_name_is_named(
     monkeypatch.setenv("MBRL_ROOT", str(ROOT))
     assert cli.main([command, missing]) != 0
     assert missing in capsys.readouterr().err
+
+
+def test_a_reward_that_is_none_is_refused_before_anybody_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "reward.safetensors"
+    assert cli.main(["reward", str(path)]) == 1
+    assert "No such file" in capsys.readouterr().err
+    path.write_bytes(b"cut")
+    assert cli.main(["reward", str(path)]) == 1
+    assert "reward.safetensors: task 'learned' content: not a whole safetensors file" in capsys.readouterr().err
