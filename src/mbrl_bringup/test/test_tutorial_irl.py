@@ -40,7 +40,10 @@ EPISODES, STEPS = 3, 90
 REACTION = 0.1  # s from a state to the action that answers it
 # What the document names as ways to have less of it.
 FEWER = {
-    "train": ["--set", "iterations=5", "--set", "planner.population_size=40", "--set", "planner.iterations=2"],
+    "train": [
+        *("--set", "iterations=5", "--set", "gradient_steps=120"),
+        *("--set", "planner.population_size=40", "--set", "planner.iterations=2"),
+    ],
     "mbrl.launch.yaml": ["trials:=2", "mode:=lockstep"],
 }
 
