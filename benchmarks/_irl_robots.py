@@ -33,7 +33,7 @@ from mbrl_policy.training.predictive_teacher import planner_of
 from mbrl_policy.training.rollouts import transitions_of
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
-DEMONSTRATIONS, UNSEEN, CHOSEN_BY = 20, 5, 4  # episodes
+DEMONSTRATIONS, UNSEEN, CHOSEN_BY = 20, 5, 6  # episodes
 HEAVIER = 1.5
 EXPLORATION = 0.03  # noise on the learner's own episodes, half ranges
 CLONING = FitConfig(gradient_steps=6000, batch_size=256)
@@ -101,8 +101,8 @@ def guided(
     """The learned reward that brings the robot nearest to what was shown, and the mean true return of the episodes that
     it was chosen by, which the learner does not know.
 
-    There is one learner for each head. Those rewards of each whose single episode came nearest run some more, for one
-    can be near by chance.
+    There is one learner for each head. Of each the last reward, which averages the most, and those whose single episode
+    came nearest run some more, for one can be near by chance.
     """
     simulated, seen = SimulatedRobot(robot, task), list(shown)
     demonstrations = [Demonstration(each.states, each.actions) for each in shown]
@@ -113,13 +113,13 @@ def guided(
         config = dataclasses.replace(LEARNERS[robot.spec.name], head=head)
         learner = GuidedCostLearning(config, robot.spec, model, demonstrations, seed)
         learn(learner, robot, simulated, twin, model, seen)
-        for _, reward in learner.nearest:
+        for reward in (learner.reward(), *(reward for _, reward in learner.nearest)):
             again = [
                 simulated.rollout_controller(planning(robot, reward, twin, index, model), seed=index)
                 for index in seeds_of(seed, "choice", CHOSEN_BY)
             ]
-            distance = learner.distance([Demonstration(each.states, each.actions) for each in again])
-            found.append((distance, reward, mean_return(again)))
+            distances = [learner.distance(Demonstration(each.states, each.actions)) for each in again]
+            found.append((float(np.mean(distances)), reward, mean_return(again)))
     _, chosen, own = min(found, key=lambda item: item[0])
     return chosen, own
 

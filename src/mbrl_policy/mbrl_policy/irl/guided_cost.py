@@ -158,13 +158,16 @@ class GuidedCostLearning:
         check_demonstrations([episode], self.spec.state.size, self.spec.action.size)
         self.episodes.append((tensor(episode.states), tensor(episode.actions), float(log_density)))
         del self.episodes[: -self.config.episode_memory]
-        distance = self.distance([episode])
+        distance = self.distance(episode)
         self._nearest = sorted([*self._nearest, (distance, self.reward())], key=lambda item: item[0])[:KEPT]
         return distance
 
-    def distance(self, episodes: Sequence[Demonstration]) -> float:
-        """How far episodes are from what was shown: the `energy_distance` of the inputs that the reward sees."""
-        inputs = np.concatenate([self.model.layout.inputs(item.states[1:], item.actions) for item in episodes])
+    def distance(self, episode: Demonstration) -> float:
+        """How far an episode is from what was shown: the `energy_distance` of the inputs that the reward sees.
+
+        Of several, take the mean: joined before, one that fails is hardly seen among others.
+        """
+        inputs = self.model.layout.inputs(episode.states[1:], episode.actions)
         return energy_distance((inputs - self._shown_mean) / self._shown_std, self._shown_inputs)
 
     @property
