@@ -172,7 +172,12 @@ def test_a_planner_swings_up_by_what_was_learned() -> None:
     preset = load_preset(CONFIG / "trainer" / "guided_cost.yaml", "trainer")
     planner = {**load_preset(CONFIG / "planner" / "icem.yaml", "planner"), "population_size": 40, "iterations": 2}
     trainer = make_trainer(
-        "guided_cost", {**preset, "iterations": 5}, here, 1, demonstrations=examples, planner=planner
+        "guided_cost",
+        {**preset, "iterations": 5, "gradient_steps": 120},
+        here,
+        1,
+        demonstrations=examples,
+        planner=planner,
     )
     for _ in range(5):
         trainer.iterate()
