@@ -41,7 +41,7 @@ REACTION = 0.1  # s from a state to the action that answers it
 # What the document names as ways to have less of it.
 FEWER = {
     "train": [
-        *("--set", "iterations=5", "--set", "learning_rate=0.003", "--set", "averaging=0.99"),
+        *("--set", "iterations=5"),
         *("--set", "planner.population_size=40", "--set", "planner.iterations=2"),
     ],
     "mbrl.launch.yaml": ["trials:=2", "mode:=lockstep"],

@@ -173,7 +173,7 @@ def test_a_planner_swings_up_by_what_was_learned() -> None:
     planner = {**load_preset(CONFIG / "planner" / "icem.yaml", "planner"), "population_size": 40, "iterations": 2}
     trainer = make_trainer(
         "guided_cost",
-        {**preset, "iterations": 5, "learning_rate": 3e-3, "averaging": 0.99},
+        {**preset, "iterations": 5},
         here,
         1,
         demonstrations=examples,
