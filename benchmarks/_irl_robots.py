@@ -2,7 +2,6 @@
 """The robot jobs of the inverse reinforcement learning benchmark: shown on one robot, judged on a heavier one."""
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from mbrl_planner.controller import PredictiveController
 from mbrl_policy.imitation.fit import FitConfig, fit_policy
 from mbrl_policy.imitation.labels import Labels
 from mbrl_policy.irl.guided_cost import GuidedCostConfig, GuidedCostLearning
+from mbrl_policy.irl.guided_training import log_density
 from mbrl_policy.irl.picture import draw_rewards
 from mbrl_policy.training import Rollout, SimulatedRobot
 from mbrl_policy.training.predictive_teacher import planner_of
@@ -137,8 +137,7 @@ def learn(
         noise = generator(number, 0, 0, "noise").standard_normal((simulated.steps, spec.action.size))
         follow = planning(robot, learner.reward(), twin, number, model)
         episode = simulated.rollout_controller(disturbed(follow, scale * noise), seed=number)
-        density = -0.5 * float((noise**2).sum()) - len(noise) * float(np.log(scale * math.sqrt(2.0 * math.pi)).sum())
-        learner.add_episode(Demonstration(episode.states, episode.actions), density)
+        learner.add_episode(Demonstration(episode.states, episode.actions), log_density(noise, scale))
         seen.append(episode)
         if model.learns and index % 3 == 2:
             model.fit(transitions_of(seen), learner.seed)

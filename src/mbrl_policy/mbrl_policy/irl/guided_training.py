@@ -157,7 +157,7 @@ class GuidedCostTraining(TrainingAlgorithm):
             first = int(self.data.episode.max()) + 1
             new = Transitions(new.state, new.action, new.next_state, new.episode + first, new.step)
             self.data = Transitions.joined((self.data, new))
-        return episode, _log_density(noise[: len(episode)], scale)
+        return episode, log_density(noise[: len(episode)], scale)
 
     def _follow(self, reward: LearnedReward) -> Controller:
         """Model predictive control by the learned reward alone. Raises ConfigurationError."""
@@ -221,6 +221,6 @@ class GuidedCostTraining(TrainingAlgorithm):
         self._fitted = int(information["fitted"])
 
 
-def _log_density(noise: Array, scale: Array) -> float:
-    """Of actions with noise `scale` [m] times standard normal numbers [T, m]."""
+def log_density(noise: Array, scale: Array) -> float:
+    """Of actions with Gaussian noise: `scale` [m] in their units, times the standard normal numbers `noise` [T, m]."""
     return -0.5 * float((noise**2).sum()) - len(noise) * float(np.log(scale * math.sqrt(2.0 * math.pi)).sum())
