@@ -19,6 +19,10 @@ Without --full the rows of mbrl-lib are those of benchmarks/results/pets.csv. Th
 bar to hold; mbrl-lib_long_fits is judged when its rows are there. With --full, what they lack of the preset, or of each
 --side, is run first: half an hour a trial on a core (10 s a plan), 8 hours of processor time a side, a fraction of
 that with --device cuda. It can be stopped at any time, killed too, and goes on where it was, at most 5 steps back.
+
+The rows of mbrl-lib in results/pets.csv are of one learned trial, so `--trials 1` is what can be judged by them. They
+were made by `--full --device cuda` of this file's worker on a GPU of another machine (torch 2.11), five runs at a time
+on it: their seconds a plan are no figure to set beside this project's.
 """
 
 import argparse
