@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Joy
 from test_swap import Graph, graph, start_robot  # noqa: F401 - graph is a fixture
 
@@ -31,6 +33,7 @@ class Stick:
         self.states: list[ControllerState] = []
         self.figures: dict[str, str] = {}
         self._joy = graph.node.create_publisher(Joy, "joy", 10)
+        self._parameters = graph.node.create_client(SetParameters, "teleop/set_parameters")
         graph.node.create_timer(PERIOD, self._publish)
         graph.node.create_subscription(ControllerState, "controller_state", self.states.append, qos.LATCHED)
         graph.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.STATUS)
@@ -47,6 +50,16 @@ class Stick:
     def ready(self) -> None:
         """Waits until teleop_node follows the joystick."""
         self.graph.wait(lambda: self._joy.get_subscription_count() >= 1 and "held" in self.figures, "teleop_node")
+
+    def set(self, name: str, value: float) -> str:
+        """Sets a parameter of teleop_node; why it was refused, or nothing."""
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        self.graph.wait(self._parameters.service_is_ready, "the parameters of teleop_node")
+        answer = self._parameters.call_async(request)
+        self.graph.wait(answer.done, "an answer of teleop_node")
+        (result,) = answer.result().results
+        assert result.successful == (not result.reason)
+        return result.reason
 
     def press(self, button: int, until: Callable[[], object], what: str) -> None:
         """Presses a button until it has shown."""
@@ -181,6 +194,8 @@ def test_led_by_hand_the_robot_bears_its_own_weight(graph: Graph, tmp_path: Path
     for plan in plans:
         state = states[plan.episode, plan.answers_step]
         np.testing.assert_array_equal(plan.actions, np.tile(compensation.action(state), 2))
+    # Nobody wants to hold a motor that shakes.
+    assert "noise_std" in stick.set("noise_std", 0.1)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +204,8 @@ def test_led_by_hand_the_robot_bears_its_own_weight(graph: Graph, tmp_path: Path
         (("released:=teleop",), "parameter 'released': got 'teleop', expected another controller than this"),
         (("axes:=[0, 1]",), "parameter 'axes': got [0, 1], expected one of each of 1 actions"),
         (("dead_man_button:=7",), "button 7 is used twice"),
+        (("noise_std:=1.5",), "parameter 'noise_std': got 1.5, expected at most 1.0"),
+        (("noise_std:=0.1", "kinesthetic:=true"), "'noise_std': got 0.1, expected 0.0 beside 'kinesthetic: true'"),
     ],
 )
 def test_what_does_not_fit_is_refused_at_start(

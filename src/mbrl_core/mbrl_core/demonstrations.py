@@ -29,6 +29,8 @@ class Demonstration:
         episode: number in the recording that it is of.
         first_step: step of `states[0]` in its episode; more than 0 where steps before it are missing.
         outcome, task, note: the person's label.
+        intended: [T, action_size], as they were meant before noise disturbed them, NaN where that was lost; None where
+            what was executed is what was meant.
 
     Raises ValueError on shapes that do not fit and numbers that are not finite.
     """
@@ -40,6 +42,7 @@ class Demonstration:
     outcome: Outcome = Outcome.UNLABELLED
     task: str = ""
     note: str = ""
+    intended: Array | None = None
 
     def __post_init__(self) -> None:
         if self.actions.ndim != 2 or 0 in self.actions.shape:
@@ -50,6 +53,8 @@ class Demonstration:
         for name in ("states", "actions"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"demonstration {name}: has numbers that are not finite")
+        if self.intended is not None and self.intended.shape != self.actions.shape:
+            raise ValueError(f"demonstration intended: got {self.intended.shape}, expected {self.actions.shape}")
 
     def __len__(self) -> int:
         return len(self.actions)

@@ -2,6 +2,7 @@
 """Small bags for tests, written message by message as the recorder does it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,17 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.serialization import serialize_message
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.serde import SerdeError
 
 from mbrl_core.demonstrations import Outcome
-from mbrl_core.messages import EndReason, StepType, TimeStep
+from mbrl_core.messages import EndReason, Plan, StepType, TimeStep
 from mbrl_core.specs import ActionSpec, RobotSpec, StateSpec
-from mbrl_msgs.msg import EpisodeLabel, Plan
+from mbrl_msgs.msg import EpisodeLabel
+from mbrl_msgs.msg import Plan as PlanMessage
 from mbrl_policy.bag_writer import BagWriter
 from mbrl_ros.bag_reading import read_stamped
-from mbrl_ros.conversions import spec_to_message, time_step_to_message
+from mbrl_ros.bag_types import make_typestore
+from mbrl_ros.conversions import plan_to_message, spec_to_message, time_step_to_message
 
 SPEC = RobotSpec(
     name="slide",
@@ -35,6 +39,7 @@ QOS = Qos(
     liveliness_lease_duration=QosTime(0, 0),
     avoid_ros_namespace_conventions=False,
 )
+TYPES = make_typestore()
 PERIOD_NS = 20_000_000
 START_NS = 1_700_000_000_000_000_000
 
@@ -90,10 +95,21 @@ class Bag:
         for step in steps:
             message = time_step_to_message(step, self._spec.interface_hash, stamp or Time())
             self._write("time_step", "TimeStep", message)
-            plan = Plan(version=Plan.VERSION, episode=step.episode, start_step=step.step, horizon=1, actions=[0.5])
-            plan.predicted_return = 7.0
+            plan = PlanMessage(version=PlanMessage.VERSION, episode=step.episode, start_step=step.step, horizon=1)
+            plan.actions, plan.predicted_return = [0.5], 7.0
             self._write("plan", "Plan", plan)
         self._writer.flush()
+        return self
+
+    def intend(
+        self, episode: int, step: int, actions: np.ndarray, controller: str = "teleop", interface_hash: str = ""
+    ) -> "Bag":
+        """What a controller meant from `step` on [rows, m], which it answers."""
+        plan = plan_to_message(
+            Plan(actions), interface_hash or self._spec.interface_hash, Time(), episode=episode, start_step=step,
+            answers_step=step, controller=controller,
+        )  # fmt: skip
+        self._write("intended_plan", "Plan", plan)
         return self
 
     def label(self, number: int, outcome: Outcome, discarded: bool = False, task: str = "", note: str = "") -> "Bag":
@@ -120,4 +136,15 @@ class Bag:
 
     def _write(self, topic: str, kind: str, message: Any) -> None:
         self._time += PERIOD_NS
-        self._writer.write(self._topic(topic, kind), self._time, serialize_message(message))
+        self._writer.write(self._topic(topic, kind), self._time, on_the_wire(message, f"mbrl_msgs/msg/{kind}"))
+
+
+def on_the_wire(message: Any, type_name: str) -> bytes:
+    """A message's bytes; what rclpy serialises into a buffer may have a few of the buffer's left over at its end."""
+    content = bytes(serialize_message(message))
+    for left_over in (0, 4, 8):
+        whole = content[: len(content) - left_over]
+        with suppress(SerdeError):
+            TYPES.deserialize_cdr(whole, type_name)
+            return whole
+    raise ValueError(f"{type_name}: {len(content)} bytes are more than the message takes")

@@ -10,7 +10,15 @@ import pytest
 from mbrl_core.config import ConfigurationError
 from mbrl_core.mjcf import load_mjcf
 from mbrl_core.robot_file import load_robot
-from mbrl_policy.teleop import Button, Joystick, JoystickConfig, JoystickRefused, KeyboardJoystick
+from mbrl_policy.teleop import (
+    Button,
+    CommandNoise,
+    CommandNoiseConfig,
+    Joystick,
+    JoystickConfig,
+    JoystickRefused,
+    KeyboardJoystick,
+)
 from mbrl_policy.teleop.gravity import GravityCompensation
 from mbrl_policy.teleop.keyboard import HOLD_SECONDS, PRESS_SECONDS, split_keys
 
@@ -106,3 +114,29 @@ def test_gravity_compensation_holds_a_pendulum_where_it_is(angle: float) -> None
         assert abs(data.qacc[mjcf.velocities[0]]) < 1e-9
     else:
         assert abs(action[0]) == robot.spec.action.upper[0]
+
+
+def test_noise_has_its_share_of_each_half_range_and_is_the_same_in_all_plans_of_a_step() -> None:
+    spec = CARTPOLE  # half range 3
+    noise, config = CommandNoise(spec), CommandNoiseConfig(noise_std=0.1, noise_seed=4)
+    zero = np.zeros((5000, 1))
+    disturbed = noise.disturbed(config, zero, episode=2, first_step=0)
+    # Within four standard errors of a standard deviation and of a mean.
+    assert disturbed.std() == pytest.approx(0.3, rel=4.0 / np.sqrt(2.0 * 5000))
+    assert abs(disturbed.mean()) < 4.0 * 0.3 / np.sqrt(5000)
+    assert abs(np.corrcoef(disturbed[:-1, 0], disturbed[1:, 0])[0, 1]) < 4.0 / np.sqrt(5000)
+    np.testing.assert_array_equal(noise.disturbed(config, zero[:3], 2, 7), disturbed[7:10])
+    np.testing.assert_array_equal(noise.disturbed(CommandNoiseConfig(0.2, 4), zero[:9], 2, 0), 2.0 * disturbed[:9])
+    for other in (noise.disturbed(config, zero[:9], 3, 0), noise.disturbed(CommandNoiseConfig(0.1, 5), zero[:9], 2, 0)):
+        assert (other != disturbed[:9]).all()
+    both = CommandNoise(REACHER).disturbed(config, np.zeros((2000, 2)), 2, 0)
+    assert abs(np.corrcoef(both.T)[0, 1]) < 4.0 / np.sqrt(2000)
+
+
+def test_noise_stays_within_the_limits_and_none_changes_nothing() -> None:
+    noise = CommandNoise(CARTPOLE)
+    wild = noise.disturbed(CommandNoiseConfig(noise_std=1.0), np.full((500, 1), 2.9), 1, 0)
+    assert wild.max() == 3.0 and wild.min() >= -3.0
+    beyond = noise.intended(np.array([[5.0], [-0.1]]))
+    np.testing.assert_array_equal(beyond, [[3.0], [-0.1]])
+    np.testing.assert_array_equal(noise.disturbed(CommandNoiseConfig(), beyond, 1, 0), beyond)

@@ -14,8 +14,9 @@ from mbrl_core.dataset import Transition, TransitionAssembler
 from mbrl_core.demonstrations import Demonstration, Outcome
 from mbrl_core.messages import EndReason, StepType, TimeStep
 from mbrl_core.specs import RobotSpec
+from mbrl_policy.intentions import INTENDED_PLAN, Intentions
 from mbrl_ros.bag_reading import BagError, read_spec, read_stamped
-from mbrl_ros.conversions import MessageError, time_step_from_message
+from mbrl_ros.conversions import MessageError, plan_from_message, time_step_from_message
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Episode:
         stamp_ns: [len(steps)] when they were sampled, ROS time in nanoseconds.
         label: the newest.
         refused: time steps left out for numbers that are not finite.
+        intentions: what a person whose commands were disturbed meant; None where the bag says nothing of it.
     """
 
     bag: Path
@@ -51,6 +53,7 @@ class Episode:
     stamp_ns: list[int] = field(default_factory=list)
     label: Label = field(default_factory=Label)
     refused: int = 0
+    intentions: Intentions | None = None
 
     @property
     def controllers(self) -> tuple[str, ...]:
@@ -77,6 +80,8 @@ class Episode:
         return [self._part(items) for items in parts]
 
     def _part(self, items: list[Transition]) -> Demonstration:
+        first, count = items[0].step, len(items)
+        steps = [step for step in self.steps if first <= step.step <= first + count]
         return Demonstration(
             states=np.array([items[0].state, *(item.next_state for item in items)]),
             actions=np.array([item.action for item in items]),
@@ -85,6 +90,7 @@ class Episode:
             outcome=self.label.outcome,
             task=self.label.task,
             note=self.label.note,
+            intended=None if self.intentions is None else self.intentions.label(steps),
         )
 
     @property
@@ -182,13 +188,17 @@ def _read_bag(
     current: dict[int, Episode] = {}
     starts = EpisodeStarts()
     strangers = 0
-    for topic, time_ns, message in read_stamped(path, ("time_step",), namespace, ("episode_label",)):
+    for topic, time_ns, message in read_stamped(path, ("time_step",), namespace, ("episode_label", INTENDED_PLAN)):
         number = int(message.episode)
         if topic == "episode_label":
             if number in current:
                 current[number].label = _label(path, message)
             else:
                 strangers += 1
+            continue
+        if topic == INTENDED_PLAN:
+            if number in current:
+                _add_intention(path, current[number], message, spec)
             continue
         if starts.begins(number, message.step, message.step_type):
             current[number] = Episode(path, numbers.assign(number), number)
@@ -212,6 +222,16 @@ def _read_bag(
                 " finite were left out"
             )
     return episodes
+
+
+def _add_intention(path: Path, episode: Episode, message: Any, spec: RobotSpec) -> None:
+    try:
+        actions = plan_from_message(message, spec).actions
+    except MessageError as error:
+        raise BagError(f"{path}: {INTENDED_PLAN}: {error}") from None
+    if episode.intentions is None:
+        episode.intentions = Intentions(spec)
+    episode.intentions.add(message.controller, message.answers_step, message.start_step, actions)
 
 
 def _label(path: Path, message: Any) -> Label:

@@ -39,9 +39,10 @@ class BehaviouralCloning(LabelledTraining):
     """Pomerleau 1989, "ALVINN: an autonomous land vehicle in a neural network", with the head that the policy's kind
     has: a Gaussian (mlp, rbf, linear), a mixture density network (Bishop 1994), or action chunks (Zhao et al. 2023).
 
-    Needs neither model nor planner nor, without trials, the robot. The actions are those executed: a person's, also
-    where limits cut them. `Progress.loss` is that of the fit, `information` has `labels`, `demonstrations`, and
-    `held_out_loss`, the same of demonstrations that were not seen (NaN where all were).
+    Needs neither model nor planner nor, without trials, the robot. The actions are those that were meant within the
+    limits: a person's before noise was added, and those executed where nobody says so. `Progress.loss` is that of the
+    fit, `information` has `labels`, `demonstrations`, and `held_out_loss`, the same of demonstrations that were not
+    seen (NaN where all were).
 
     Raises ConfigurationError without demonstrations; `iterate` raises TrainingError where they are too short.
     """

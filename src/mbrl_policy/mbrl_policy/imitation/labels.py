@@ -71,13 +71,15 @@ class Labels:
 
     @classmethod
     def of_rollout(cls, rollout: Rollout) -> "Labels":
-        """Of a demonstration: the actions executed are the teacher's."""
-        return cls.of_actions(rollout.states[:-1], rollout.actions, rollout.first_step)
+        """Of a demonstration: the actions that the teacher meant, and where nobody says so those executed."""
+        actions = rollout.actions if rollout.intended is None else rollout.intended
+        return cls.of_actions(rollout.states[:-1], actions, rollout.first_step)
 
     @classmethod
     def of_demonstration(cls, demonstration: Demonstration) -> "Labels":
-        """The same of what a bag holds."""
-        return cls.of_actions(demonstration.states[:-1], demonstration.actions, demonstration.first_step)
+        """The same of what a bag holds. Raises ValueError where what was meant is lost in part."""
+        actions = demonstration.actions if demonstration.intended is None else demonstration.intended
+        return cls.of_actions(demonstration.states[:-1], actions, demonstration.first_step)
 
     @classmethod
     def joined(cls, parts: Iterable["Labels"]) -> "Labels":

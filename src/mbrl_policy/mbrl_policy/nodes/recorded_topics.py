@@ -27,6 +27,7 @@ from mbrl_msgs.msg import (
     Task,
     TimeStep,
 )
+from mbrl_policy.intentions import INTENDED_PLAN
 from mbrl_ros import qos
 
 # Deeper than the publishers' own: a moment of a slow disk costs nothing.
@@ -81,6 +82,7 @@ def topics_of_a_run(command_topic: str) -> list[RecordedTopic]:
     return [
         RecordedTopic("time_step", TimeStep, qos.TIME_STEP_RECORD),
         RecordedTopic("plan", Plan, qos.STATUS),
+        RecordedTopic(INTENDED_PLAN, Plan, qos.STATUS),
         RecordedTopic("task", Task, LATCHED),
         RecordedTopic("robot_spec", RobotSpec, LATCHED),
         RecordedTopic("model", Model, LATCHED),

@@ -14,8 +14,17 @@ from mbrl_core.specs import Array
 from mbrl_msgs.msg import ControllerState, EpisodeLabel
 from mbrl_msgs.msg import Plan as PlanMessage
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
+from mbrl_policy.intentions import INTENDED_PLAN
 from mbrl_policy.nodes.demonstration_desk import DemonstrationDesk
-from mbrl_policy.teleop import Button, Hand, Joystick, JoystickConfig, JoystickRefused
+from mbrl_policy.teleop import (
+    Button,
+    CommandNoise,
+    CommandNoiseConfig,
+    Hand,
+    Joystick,
+    JoystickConfig,
+    JoystickRefused,
+)
 from mbrl_policy.teleop.gravity import GravityCompensation
 from mbrl_ros import parameters, process, qos
 from mbrl_ros.conversions import MessageError, plan_from_message, plan_to_message, time_step_from_message
@@ -61,13 +70,23 @@ class TeleopNode(Node):
 
     Held: `teleop` is selected. Let go, or no message of the joystick for `joy_timeout` (unplugged): no plan is
     published any more and `released` is selected. Buttons start episodes, end and label them.
+
+    What is meant goes out on `intended_plan`, and on `plan` with the noise that the parameters say, which may be
+    changed while the robot moves.
     """
 
     def __init__(self) -> None:
         super().__init__("teleop")
         self._config = parameters.declare(self, TeleopNodeConfig)
         joystick = parameters.declare(self, JoystickConfig)
+        # A motor that shakes is nothing to take an arm by the hand with: led by hand, noise is refused now and later.
+        on_noise = None if self._config.kinesthetic else self._on_noise
+        self._noise_config = parameters.declare(self, CommandNoiseConfig, on_change=on_noise)
         parameters.finish(self)
+        if self._config.kinesthetic and self._noise_config.noise_std > 0.0:
+            raise ConfigurationError(
+                f"parameter 'noise_std': got {self._noise_config.noise_std!r}, expected 0.0 beside 'kinesthetic: true'"
+            )
         robot = load_robot(self._config.robot_file)
         if self._config.released == self._config.controller:
             raise ConfigurationError(
@@ -76,9 +95,11 @@ class TeleopNode(Node):
         self._spec = robot.spec
         self._episode_steps = self._config.episode_steps or robot.episode_steps
         self._joystick = Joystick(joystick, self._spec)
+        self._noise = CommandNoise(self._spec)
         self._gravity = GravityCompensation(robot) if self._config.kinesthetic else None
         self._health = Health(self)
         self._health.set("held", False)
+        self._health.set("noise_std", self._noise_config.noise_std)
         self._desk = DemonstrationDesk(self, self._health)
         self._producer = f"teleop-{now_ns()}"
         self._hand = Hand(False, np.zeros(self._spec.action.size))
@@ -89,7 +110,10 @@ class TeleopNode(Node):
         self._newest: TimeStep | None = None
         self._partner: PlanMessage | None = None
         self._answered = 0
-        self._plans = self.create_publisher(PlanMessage, "plan", qos.PLAN, event_callbacks=qos.QUIET_PUBLISHER)
+        self._plans, self._intentions = (
+            self.create_publisher(PlanMessage, topic, qos.PLAN, event_callbacks=qos.QUIET_PUBLISHER)
+            for topic in ("plan", INTENDED_PLAN)
+        )
         self.create_subscription(ControllerState, "controller_state", self._on_controller_state, qos.LATCHED)
         self.create_subscription(TimeStepMessage, "time_step", self._on_time_step, qos.TIME_STEP_CONTROL)
         self.create_subscription(Joy, "joy", self._on_joy, qos.JOINT_STATES)
@@ -141,6 +165,11 @@ class TeleopNode(Node):
             self._asked_ns = now_ns()
             self._desk.select(wanted)
 
+    def _on_noise(self, config: CommandNoiseConfig) -> None:
+        self._noise_config = config
+        self._health.set("noise_std", config.noise_std)
+        self.get_logger().info(f"noise on commands: {config.noise_std:g} half ranges, seed {config.noise_seed}")
+
     def _on_controller_state(self, message: ControllerState) -> None:
         self._selected = message.selected
 
@@ -157,25 +186,31 @@ class TeleopNode(Node):
         if not self._held or time_step.step_type == StepType.LAST:
             return
         begin = now_ns()
-        plan = self._plan(time_step)
-        self._plans.publish(
-            plan_to_message(
-                plan,
-                self._spec.interface_hash,
-                self.get_clock().now().to_msg(),
-                episode=time_step.episode,
-                start_step=time_step.step,
-                answers_step=time_step.step,
-                controller=self._config.controller,
-                producer=self._producer,
-                task_version=time_step.required_task_version,
-                solve_time=(now_ns() - begin) * 1e-9,
-            )
-        )
+        intended = self._noise.intended(self._actions(time_step))
+        actions = self._noise.disturbed(self._noise_config, intended, time_step.episode, time_step.step)
+        # What was meant goes first: nobody is to learn from what was executed for want of it.
+        self._intentions.publish(self._message(time_step, intended, begin))
+        self._plans.publish(self._message(time_step, actions, begin))
         self._answered += 1
         self._health.set("plans", self._answered)
 
-    def _plan(self, time_step: TimeStep) -> Plan:
+    def _message(self, time_step: TimeStep, actions: Array, begin_ns: int) -> PlanMessage:
+        """A plan of `actions` [rows, action_size] in answer to `time_step`, that began to be made at `begin_ns`."""
+        return plan_to_message(
+            Plan(actions),
+            self._spec.interface_hash,
+            self.get_clock().now().to_msg(),
+            episode=time_step.episode,
+            start_step=time_step.step,
+            answers_step=time_step.step,
+            controller=self._config.controller,
+            producer=self._producer,
+            task_version=time_step.required_task_version,
+            solve_time=(now_ns() - begin_ns) * 1e-9,
+        )
+
+    def _actions(self, time_step: TimeStep) -> Array:
+        """What is meant from this step on [rows, action_size], before limits and noise."""
         own = self._hand.action if self._gravity is None else self._gravity.action(time_step.state)
         actions = np.tile(own, (self._config.plan_rows, 1))
         if self._config.share < 1.0:
@@ -184,7 +219,7 @@ class TeleopNode(Node):
             share = self._config.share
             actions[:count] = share * actions[:count] + (1.0 - share) * partner[:count]
             self._health.set("shared_rows", count)
-        return Plan(actions)
+        return actions
 
     def _partner_actions(self, time_step: TimeStep) -> Array:
         """What the partner would do from this step on [n, action_size], as far as its newest plan goes."""

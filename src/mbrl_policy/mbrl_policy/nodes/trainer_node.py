@@ -19,6 +19,7 @@ from mbrl_core.tasks import Task
 from mbrl_dynamics.nodes.background import BackgroundWorker
 from mbrl_msgs.action import Train
 from mbrl_msgs.msg import Model as ModelMessage
+from mbrl_msgs.msg import Plan as PlanMessage
 from mbrl_msgs.msg import RobotSpec as RobotSpecMessage
 from mbrl_msgs.msg import Task as TaskMessage
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
@@ -26,6 +27,7 @@ from mbrl_planner.nodes.configuration import PlannerKind
 from mbrl_planner.nodes.inputs import LatchedInputs
 from mbrl_planner.planner import PlannerConfig
 from mbrl_planner.registry import PLANNERS
+from mbrl_policy.intentions import INTENDED_PLAN
 from mbrl_policy.live_rollout import Tolerances
 from mbrl_policy.nodes.episode_runner import EpisodeRunner
 from mbrl_policy.nodes.graph_robot import GraphRobot
@@ -36,7 +38,7 @@ from mbrl_policy.nodes.training_job import News, TrainingGoal, TrainingJob
 from mbrl_policy.training import TRAINERS, TrainingAlgorithm, make_trainer
 from mbrl_policy.training_data import TrainingData, read_training_data
 from mbrl_ros import parameters
-from mbrl_ros.conversions import MessageError, time_step_from_message
+from mbrl_ros.conversions import MessageError, plan_from_message, time_step_from_message
 from mbrl_ros.health import Health
 from mbrl_ros.lifecycle import ManagedNode
 from mbrl_ros.process import run
@@ -98,6 +100,7 @@ class TrainerNode(ManagedNode):
             (TaskMessage, "task", self._on_task, LATCHED),
             (ModelMessage, "model", self._on_model, LATCHED),
             (TimeStepMessage, "time_step", self._on_time_step, TIME_STEP_RECORD),
+            (PlanMessage, INTENDED_PLAN, self._on_intended_plan, TIME_STEP_RECORD),
         ):
             self.create_subscription(kind_, topic, callback, profile)
         self._server = ActionServer(
@@ -168,6 +171,16 @@ class TrainerNode(ManagedNode):
             return
         self._runner.take(message, time_step, received_ns)
         self._data.add(time_step)
+
+    def _on_intended_plan(self, message: PlanMessage) -> None:
+        try:
+            actions = plan_from_message(message, self._robot.spec).actions
+        except MessageError as error:
+            self._health.refuse(f"{INTENDED_PLAN}/{error.reason}", f"{INTENDED_PLAN}: {error}")
+            return
+        self._data.add_intention(
+            message.episode, message.controller, message.answers_step, message.start_step, actions
+        )
 
     # --- the action ---------------------------------------------------------------------------------------------
 

@@ -3,5 +3,15 @@
 
 from mbrl_policy.teleop.joystick import Button, Hand, Joystick, JoystickConfig, JoystickRefused
 from mbrl_policy.teleop.keyboard import KeyboardJoystick
+from mbrl_policy.teleop.noise import CommandNoise, CommandNoiseConfig
 
-__all__ = ["Button", "Hand", "Joystick", "JoystickConfig", "JoystickRefused", "KeyboardJoystick"]
+__all__ = [
+    "Button",
+    "CommandNoise",
+    "CommandNoiseConfig",
+    "Hand",
+    "Joystick",
+    "JoystickConfig",
+    "JoystickRefused",
+    "KeyboardJoystick",
+]

@@ -34,6 +34,7 @@ class Rollout:
         terminated: whether the task ended the episode; false when its time was over.
         start_index: which of a trainer's start conditions it began in; None when in none of them.
         first_step: step of `states[0]` in its episode; more than 0 where it is a part of one.
+        intended: [T, m], what a teacher who was disturbed meant, within the limits; None where that is `actions`.
 
     Raises ValueError on shapes that do not fit and numbers that are not finite.
     """
@@ -45,12 +46,15 @@ class Rollout:
     terminated: bool = False
     start_index: int | None = None
     first_step: int = 0
+    intended: Array | None = None
 
     def __post_init__(self) -> None:
         if self.actions.ndim != 2 or 0 in self.actions.shape:
             raise ValueError(f"rollout actions: got shape {self.actions.shape}, expected [T >= 1, action_size]")
         steps, width = len(self.actions), self.states.shape[-1] if self.states.ndim == 2 else 0
         shapes = {"states": (steps + 1, width), "wanted": self.actions.shape, "rewards": (steps,)}
+        if self.intended is not None:
+            shapes["intended"] = self.actions.shape
         for name, shape in shapes.items():
             values = getattr(self, name)
             if values.shape != shape:
