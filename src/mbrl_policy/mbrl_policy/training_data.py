@@ -70,6 +70,10 @@ class TrainingData:
         """Takes what a controller meant, as `Intentions.add` does, before or after the time steps that it led to."""
         self._intentions_of(episode).add(controller, answers_step, start_step, actions)
 
+    def take_intentions(self, episode: int, intentions: Intentions) -> None:
+        """Takes all that was meant in an episode that is to come."""
+        self._intentions[episode] = intentions
+
     def _intentions_of(self, episode: int) -> Intentions:
         if episode not in self._intentions:
             while len(self._intentions) >= KEPT_EPISODES:
@@ -178,7 +182,7 @@ def read_training_data(path: str | Path, spec: RobotSpec) -> TrainingData:
         if episode.label.outcome == Outcome.FAILURE:
             data.leave_out(episode.number)
         if episode.intentions is not None:
-            data._intentions[episode.number] = episode.intentions
+            data.take_intentions(episode.number, episode.intentions)
         for time_step in episode.steps:
             data.add(replace(time_step, episode=episode.number))
     return data

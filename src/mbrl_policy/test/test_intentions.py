@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from example_bags import SPEC as SLIDE
-from example_bags import Bag
+from example_bags import START_NS, Bag
 from test_imitation_data import PERSON, corrected
 from test_live_rollout import SPEC, TASK
 from test_trainer_node import MakeGraph, make_graph  # noqa: F401 - a fixture
@@ -19,6 +19,7 @@ from mbrl_core.specs import Array
 from mbrl_msgs.msg import Plan as PlanMessage
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
 from mbrl_policy.bags import BagError, read_episodes
+from mbrl_policy.data.rearranging import merge
 from mbrl_policy.imitation.labels import Labels
 from mbrl_policy.nodes.trainer_store import HEARD
 from mbrl_policy.teleop import CommandNoise, CommandNoiseConfig
@@ -27,6 +28,7 @@ from mbrl_ros import qos
 from mbrl_ros.conversions import plan_to_message, time_step_to_message
 
 NOISE = CommandNoiseConfig(noise_std=0.2, noise_seed=3)
+SECOND_NS = 1_000_000_000
 ROWS = 2  # of a plan of teleop_node
 
 
@@ -110,6 +112,20 @@ def test_where_what_was_meant_is_lost_nothing_is_learned(tmp_path: Path) -> None
         Labels.of_demonstration(torn)
     with pytest.raises(ValueError, match=r"demonstration intended: got \(2, 1\), expected \(3, 1\)"):
         Demonstration(np.zeros((4, 2)), np.zeros((3, 1)), intended=np.zeros((2, 1)))
+
+
+def test_what_was_meant_goes_along_when_bags_are_merged(tmp_path: Path) -> None:
+    everything = []
+    for index, name in enumerate(("first", "second")):
+        meant = np.linspace(-0.5, 0.5, 4)[:, None] * (index + 1)
+        everything.append(meant)
+        bag = Bag(tmp_path / name, SPEC, start=START_NS + index * SECOND_NS)
+        write(bag, disturbed(1, meant), meant)
+        bag.close()
+    merge([tmp_path / "first", tmp_path / "second"], tmp_path / "both")
+    parts = read_training_data(tmp_path / "both", SPEC).parts(TASK, PERSON)
+    labels = [Labels.of_rollout(part).actions for part in parts]
+    np.testing.assert_array_equal(labels, everything)
 
 
 def test_too_much_is_cut_and_another_robots_intention_is_refused(tmp_path: Path) -> None:
