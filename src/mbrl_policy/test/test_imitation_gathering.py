@@ -121,7 +121,8 @@ def test_the_gate_says_who_moves_the_robot_and_what_is_learned(takeover: float, 
 
 
 def test_only_the_teachers_steps_are_labels_and_its_stretches_are_known() -> None:
-    trainer = trainer_of("gated_dagger", takeover=0.05, release=0.04, least_steps=2, rollouts=6)
+    settings = {"takeover": 0.1, "release": 0.08, "least_steps": 2, "rollouts": 6, "gradient_steps": 100}
+    trainer = trainer_of("gated_dagger", **settings)
     assert isinstance(trainer, ImitationAlgorithm)
     trainer.iterate()
     rollouts, labels, told = trainer._gather(lambda: True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mbrl_core.checkpoint import CheckpointError
-from mbrl_core.policies.distribution import ActionDistribution
+from mbrl_core.policies.distribution import ActionDistribution, unsquashed
 from mbrl_core.policies.fast import FastPolicy
 from mbrl_core.registry import Registry
 from mbrl_core.specs import Array, RobotSpec
@@ -60,6 +60,8 @@ class Policy(nn.Module, ABC):
         self.spec = spec
         self.register_buffer("_lower", torch.tensor(spec.action.lower, dtype=torch.float32), persistent=False)
         self.register_buffer("_upper", torch.tensor(spec.action.upper, dtype=torch.float32), persistent=False)
+        self.register_buffer("_centre", 0.5 * (self._upper + self._lower), persistent=False)
+        self.register_buffer("_half_range", 0.5 * (self._upper - self._lower), persistent=False)
 
     @property
     def horizon(self) -> int | None:
@@ -90,7 +92,11 @@ class Policy(nn.Module, ABC):
 
     def squashed(self, values: Tensor) -> Tensor:
         """Values [..., m] pressed into the limits by tanh."""
-        return 0.5 * (self._upper + self._lower) + 0.5 * (self._upper - self._lower) * torch.tanh(values)
+        return torch.addcmul(self._centre, self._half_range, torch.tanh(values))
+
+    def unsquashed(self, actions: Tensor) -> Tensor:
+        """The reverse; actions [..., m] at or beyond a limit count as just within."""
+        return unsquashed(actions, self._centre, self._half_range)
 
     def linearise(self, state: Tensor, step: int | Tensor | None = None) -> LinearGaussian:
         """The policy to first order around states [..., n], as the local methods need it; without gradients.
@@ -109,8 +115,7 @@ class Policy(nn.Module, ABC):
         gain = torch.stack([torch.zeros_like(point) if row is None else row for row in rows], dim=-2)
         scale_tril = scale_tril.detach()
         if self.squash:
-            half_range = 0.5 * (self._upper - self._lower)
-            scale_tril = (half_range * (1.0 - torch.tanh(mean.detach()).square())).unsqueeze(-1) * scale_tril
+            scale_tril = (self._half_range * (1.0 - torch.tanh(mean.detach()).square())).unsqueeze(-1) * scale_tril
         covariance = (scale_tril @ scale_tril.mT).expand(*shape, -1, -1)
         return LinearGaussian(action.detach(), gain, covariance)
 

@@ -63,7 +63,11 @@ class ChunkPolicy(NetworkPolicy):
 
     def chunk(self, state: Tensor) -> Tensor:
         """Actions [..., k, m] of the steps from that of states [..., n] on, squashed, not clipped."""
-        values = self.outputs(self.observe(state)).unflatten(-1, (self.config.chunk, self.spec.action.size))
+        return self.chunk_of(self.outputs(self.observe(state)))
+
+    def chunk_of(self, outputs: Tensor) -> Tensor:
+        """The same of outputs [..., k m]."""
+        values = outputs.unflatten(-1, (self.config.chunk, self.spec.action.size))
         return self.squashed(values) if self.squash else values
 
     def fast_function(self) -> FastLayers:

@@ -13,6 +13,11 @@ from torch.nn.functional import softplus
 SQUASH_MARGIN = 1e-6
 
 
+def unsquashed(actions: Tensor, centre: Tensor, half_range: Tensor) -> Tensor:
+    """What tanh pressed into `actions` [..., m]; those at or beyond a limit count as just within."""
+    return torch.atanh(((actions - centre) / half_range).clamp(-1.0 + SQUASH_MARGIN, 1.0 - SQUASH_MARGIN))
+
+
 class ActionDistribution(Distribution):
     """N(mean, L Lᵀ), pressed into `limits` by tanh where those are given.
 
@@ -43,9 +48,7 @@ class ActionDistribution(Distribution):
         """Log density [...] of actions [..., m]; squashed, those at or beyond a limit count as just within."""
         if self.limits is None:
             return self.gaussian.log_prob(value)
-        centre, half_range = self._centre_and_half_range()
-        share = ((value - centre) / half_range).clamp(-1.0 + SQUASH_MARGIN, 1.0 - SQUASH_MARGIN)
-        return self._log_prob_before(torch.atanh(share))
+        return self._log_prob_before(unsquashed(value, *self._centre_and_half_range()))
 
     def entropy(self) -> Tensor:
         """Entropy [...] in nats. Raises NotImplementedError when squashed: there is no closed form."""

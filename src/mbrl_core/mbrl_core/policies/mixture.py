@@ -99,7 +99,7 @@ class MixturePolicy(NetworkPolicy):
         """[K, m]: shares [K] of half the action range, as means before squashing."""
         if self.squash:
             return torch.atanh(shares)[:, None].expand(-1, self.spec.action.size)
-        return 0.5 * (self._upper + self._lower) + shares[:, None] * 0.5 * (self._upper - self._lower)
+        return self._centre + shares[:, None] * self._half_range
 
     def outputs(self, observation: Tensor) -> Tensor:
         """Logits [..., K], then means [..., K m], then log standard deviations [..., K m]."""
@@ -107,15 +107,19 @@ class MixturePolicy(NetworkPolicy):
 
     def parts(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [..., K], means and standard deviations [..., K, m] before squashing."""
-        outputs, count, size = self.outputs(self.observe(state)), self.config.components, self.spec.action.size
+        return self.parts_of(self.outputs(self.observe(state)))
+
+    def parts_of(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of outputs [..., K (1 + 2 m)]."""
+        count, size = self.config.components, self.spec.action.size
         logits, means, log_stds = outputs.split((count, count * size, count * size), dim=-1)
         shape = (*outputs.shape[:-1], count, size)
         stds = log_stds.clamp(math.log(self.config.least_std), LOG_STD_RANGE[1]).exp()
         return logits, means.reshape(shape), stds.reshape(shape)
 
-    def gaussian(self, state: Tensor, step: int | Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def gaussian_of(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Of the heaviest component; see `Policy.gaussian`."""
-        return _heaviest(*self.parts(state))
+        return _heaviest(*self.parts_of(outputs))
 
     def act(self, state: Tensor, step: int | Tensor | None = None) -> MixtureDistribution:
         """The mixture; see `Policy.act`."""

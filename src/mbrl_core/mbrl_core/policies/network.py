@@ -104,7 +104,10 @@ class NetworkPolicy(Policy):
 
     def gaussian(self, state: Tensor, step: int | Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `Policy.gaussian`."""
-        outputs = self.outputs(self.observe(state))
+        return self.gaussian_of(self.outputs(self.observe(state)))
+
+    def gaussian_of(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of outputs [..., output_count]."""
         mean = outputs[..., : self.spec.action.size]
         if self.config.covariance == "state":
             std = outputs[..., self.spec.action.size :].clamp(*LOG_STD_RANGE).exp()
@@ -113,6 +116,16 @@ class NetworkPolicy(Policy):
         if self.config.covariance == "full":
             factor = factor @ self._mixing_matrix()
         return mean, factor.expand(*mean.shape, -1)
+
+    def noise_parameters(self) -> list[nn.Parameter]:
+        """Those by which the noise alone can be changed: its own, or the last layer, whose other rows are the mean's.
+
+        A trainer that fits the noise to residuals takes these, since what hidden layers find would serve the noise at
+        the expense of the mean.
+        """
+        if self.config.covariance == "state":
+            return list([module for module in self.modules() if isinstance(module, nn.Linear)][-1].parameters())
+        return [self.log_std, self.mixing] if self.config.covariance == "full" else [self.log_std]
 
     def _mixing_matrix(self) -> Tensor:
         size = self.spec.action.size
