@@ -140,8 +140,8 @@ def test_a_preset_brings_obstacles() -> None:
 def learned_reward(spec: RobotSpec) -> LearnedReward:
     layout = RewardLayout.of(spec, False, "linear", 0)
     arrays = {"shift": np.zeros(layout.input_size), "scale": np.ones(layout.input_size)}
-    arrays |= {"head/weight": np.eye(layout.input_size)[:, :1], "head/bias": np.zeros(1)}
-    return LearnedReward(content=encode_reward(layout, {**arrays, "effort": np.zeros(spec.action.size)}))
+    arrays |= {"head/weight": np.eye(layout.input_size)[None, :, :1], "head/bias": np.zeros((1, 1))}
+    return LearnedReward(content=encode_reward(layout, {**arrays, "effort": np.zeros((1, spec.action.size))}))
 
 
 def test_a_file_of_a_learned_reward_is_the_task_or_is_refused(tmp_path: Path) -> None:

@@ -64,9 +64,7 @@ class TrainingData:
         if time_step.step_type == StepType.LAST:
             self._close()
 
-    def add_intention(
-        self, episode: int, controller: str, answers_step: int, start_step: int, actions: Array
-    ) -> None:
+    def add_intention(self, episode: int, controller: str, answers_step: int, start_step: int, actions: Array) -> None:
         """Takes what a controller meant, as `Intentions.add` does, before or after the time steps that it led to."""
         self._intentions_of(episode).add(controller, answers_step, start_step, actions)
 

@@ -13,13 +13,9 @@ from mbrl_core.dataset import Transitions
 from mbrl_core.demonstrations import Demonstration
 from mbrl_core.specs import ActionSpec, RobotSpec, StateSpec
 from mbrl_dynamics.model import DynamicsModel, FitReport, GaussianPrediction, KeepGoing
-from mbrl_policy.irl.guided_cost import (
-    GuidedCostConfig,
-    GuidedCostLearning,
-    effective_share,
-    energy_distance,
-    flattened_weights,
-)
+from mbrl_policy.irl.guided_config import GuidedCostConfig
+from mbrl_policy.irl.guided_cost import GuidedCostLearning, energy_distance
+from mbrl_policy.irl.importance import effective_share, flattened_weights
 from mbrl_policy.irl.proposals import Guide, Noise, difference
 from mbrl_policy.irl.reward_model import RewardConfig, RewardModel
 
@@ -143,19 +139,27 @@ def test_weights_are_flattened_no_more_than_needed() -> None:
     np.testing.assert_allclose(effective_share(torch.tensor([[0.0, -math.inf]]).double()), 0.5)
 
 
-def test_the_reward_model_is_the_task_that_it_becomes() -> None:
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("hidden", [(4, 5), (4,), ()])
+@pytest.mark.parametrize("head", ["squares", "linear"])
+def test_the_mean_of_the_members_is_the_task_that_they_become(head: str, hidden: tuple[int, ...], members: int) -> None:
     random = np.random.default_rng(0)
-    states, actions = random.normal(size=(50, 2)), random.normal(size=(50, 1))
-    for settings in (RewardConfig(), RewardConfig(head="linear", action_input=True, hidden=(4,))):
-        model = RewardModel(settings, SPEC, states, actions, seed=3)
-        parts = [torch.from_numpy(values) for values in (states, actions, states + 0.1)]
-        np.testing.assert_allclose(model.task().reward(*parts), model.reward(*parts).detach(), rtol=1e-12)
+    states, actions = random.normal(size=(10, 5, 2)), random.normal(size=(10, 5, 1))
+    config = RewardConfig(members=members, head=head, hidden=hidden, action_input=head == "linear")
+    model = RewardModel(config, SPEC, states.reshape(-1, 2), actions.reshape(-1, 1), seed=3)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(torch.from_numpy(0.1 * random.normal(size=value.shape)))
+    parts = [torch.from_numpy(values) for values in (states, actions, states + 0.1)]
+    rewards = model.rewards(*parts).detach()
+    assert rewards.shape == (members, 10, 5) and (members == 1 or rewards.std(dim=0).min() > 0.0)
+    np.testing.assert_allclose(model.task().reward(*parts), rewards.mean(dim=0), rtol=1e-12)
 
 
-@pytest.mark.slow
 def gain_of(objective: str, seed: int) -> float:
     """How much of what there is to gain, from no action to the best, planning with the learned reward gains."""
-    settings = {"head": "linear"} if objective == "adversarial" else {}
+    # The discriminator has to reach the density of the samples, whatever its scale: decay would hold it back.
+    settings = {"head": "linear", "weight_decay": 1e-3} if objective == "adversarial" else {}
     config = GuidedCostConfig(
         objective=objective,
         horizon=HORIZON,
@@ -184,11 +188,11 @@ def gain_of(objective: str, seed: int) -> float:
     return (returns[1] - returns[2]) / (returns[0] - returns[2])
 
 
-# Of guided cost learning one seed in four ends at 0.4: its partition function hangs on few samples (docs/irl.md).
 @pytest.mark.slow
-@pytest.mark.parametrize(("objective", "least"), [("guided_cost", 0.7), ("adversarial", 0.9)])
-def test_what_was_wanted_is_found_again(objective: str, least: float) -> None:
-    assert np.median([gain_of(objective, seed) for seed in range(3)]) > least
+@pytest.mark.parametrize("objective", ["guided_cost", "adversarial"])
+def test_what_was_wanted_is_found_again(objective: str) -> None:
+    # Without `weight_decay` networks learn sixteen demonstrations by heart, and half of what there is to gain is lost.
+    assert min(gain_of(objective, seed) for seed in range(3)) > 0.9
 
 
 def test_what_a_planner_finds_that_nobody_showed_loses_its_reward() -> None:

@@ -22,7 +22,7 @@ from mbrl_ros.conversions import task_from_message
 PLANNER = {"kind": "icem", "horizon": 6, "iterations": 1, "population_size": 10, "elites": 3, "particles": 5}
 QUICK = {
     "horizon": 6, "windows": 2, "samples": 3, "gradient_steps": 5, "candidates": 8, "hidden": [8], "fits": 1,
-    "iterations": 3, "episode_weight": 1.0, "weight_decay": 0.001, "exploration": 0.05,
+    "members": 2, "iterations": 3, "episode_weight": 1.0, "weight_decay": 0.001, "exploration": 0.05,
 }  # fmt: skip
 SETTINGS = {**QUICK, "planner": PLANNER}
 

@@ -32,7 +32,7 @@ ROBOT_FILE = CONFIG / "robots" / "pendulum.yaml"
 PLANNER = {"kind": "icem", "horizon": 6, "iterations": 1, "population_size": 10, "elites": 3, "particles": 5}
 QUICK = {
     "horizon": 6, "windows": 2, "samples": 3, "gradient_steps": 5, "candidates": 8, "hidden": [8], "fits": 1,
-    "iterations": 4,
+    "members": 2, "iterations": 4,
 }  # fmt: skip
 KINDS = ("guided_cost", "adversarial_irl")
 STEPS = 20
@@ -183,4 +183,4 @@ def test_a_planner_swings_up_by_what_was_learned() -> None:
         trainer.iterate()
     person = np.mean([each.total_return for each in examples])
     chance = here.rollout_controller(random_controller(here.spec, 0), seed=0).total_return
-    assert (trainer.best_return - chance) / (person - chance) > 0.5
+    assert (trainer.best_return - chance) / (person - chance) > 0.6

@@ -131,8 +131,8 @@ def learned_reward() -> LearnedReward:
     layout = RewardLayout.of(SPEC, False, "squares", 0)
     size = layout.input_size
     arrays = {
-        "shift": np.zeros(size), "scale": np.ones(size), "head/weight": np.eye(size), "head/bias": np.ones(size),
-        "effort": np.full(SPEC.action.size, 0.1),
+        "shift": np.zeros(size), "scale": np.ones(size), "head/weight": np.eye(size)[None],
+        "head/bias": np.ones((1, size)), "effort": np.full((1, SPEC.action.size), 0.1),
     }  # fmt: skip
     return LearnedReward(content=encode_reward(layout, arrays), version=7, weights={"effort": 0.5})
 

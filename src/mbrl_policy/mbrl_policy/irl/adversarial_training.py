@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from mbrl_core.config import parameter
-from mbrl_policy.irl.guided_cost import OBJECTIVES
+from mbrl_policy.irl.guided_config import OBJECTIVES
 from mbrl_policy.irl.guided_training import GuidedCostTraining, GuidedTrainingConfig
 from mbrl_policy.training.algorithm import TRAINERS
 

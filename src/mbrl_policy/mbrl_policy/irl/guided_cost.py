@@ -10,58 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbrl_core.config import parameter
 from mbrl_core.demonstrations import Demonstration, check_demonstrations
 from mbrl_core.learned_reward import LearnedReward
 from mbrl_core.random_streams import stream_seed
 from mbrl_core.specs import Array, RobotSpec
 from mbrl_dynamics.model import DynamicsModel
+from mbrl_policy.irl.guided_config import GuidedCostConfig
+from mbrl_policy.irl.guided_losses import Samples, adversarial_loss, episode_loss, guided_loss, regularisers
 from mbrl_policy.irl.proposals import Guide, Noise, Proposals, tensor
 from mbrl_policy.irl.reward_model import LEAST_SCALE, RewardConfig, RewardModel
 
-OBJECTIVES = ("guided_cost", "adversarial")
-BISECTIONS = 30
 KEPT = 3  # rewards whose episodes came nearest to what was shown
-
-
-@dataclass(frozen=True)
-class GuidedCostConfig(RewardConfig):
-    """Parameters of guided cost learning."""
-
-    objective: str = parameter("guided_cost", "what the reward is fitted by, see the classes", choices=OBJECTIVES)
-    horizon: int = parameter(25, "steps of a window of a demonstration; about what will be planned with it", minimum=2)
-    windows: int = parameter(4, "windows of each demonstration, the first at its start", minimum=1, maximum=1000)
-    samples: int = parameter(8, "trajectories of each window's proposal in an iteration", minimum=1, maximum=10_000)
-    episode_weight: float = parameter(
-        1.0, "of the likelihood of whole episodes against that of windows, per step", minimum=0.0
-    )
-    episode_memory: int = parameter(100, "newest episodes of the learner that are kept", minimum=1, maximum=10_000)
-    memory: int = parameter(6, "proposals of each window that are kept with their samples", minimum=1, maximum=1000)
-    candidates: int = parameter(64, "random action sequences that a window is searched by", minimum=1, maximum=10_000)
-    guide_iterations: int = parameter(3, "iLQR iterations of the proposals in an iteration", minimum=1, maximum=100)
-    gradient_steps: int = parameter(40, "of Adam on the reward in an iteration", minimum=1, maximum=100_000)
-    batch_windows: int = parameter(16, "windows a gradient step", minimum=1, maximum=100_000)
-    iterations: int = parameter(30, "after which the learning rate has fallen to nothing", minimum=1, maximum=100_000)
-    learning_rate: float = parameter(1e-3, "of Adam, at first; falls as a cosine", minimum=1e-7, maximum=1.0)
-    weight_decay: float = parameter(1e-3, "pull of every weight towards zero, as AdamW has it", minimum=0.0)
-    rate_weight: float = parameter(0.0, "of the paper's regulariser of locally constant rate", minimum=0.0)
-    monotone_weight: float = parameter(0.0, "of the paper's regulariser of demonstrations that get better", minimum=0.0)
-    least_effective: float = parameter(
-        0.0, "least effective share of a window's samples: importance weights are flattened until it is reached. More"
-        " than a few samples' worth weighs in trajectories that the reward already refuses, and its scale runs away",
-        minimum=0.0, maximum=1.0,
-    )  # fmt: skip
-    least_noise: float = parameter(0.05, "least std of a proposal's actions, half ranges", minimum=1e-4, maximum=1.0)
-    most_noise: float = parameter(0.5, "most std of a proposal's actions, half ranges", minimum=1e-4, maximum=10.0)
-    limit_weight: float = parameter(20.0, "price of actions beyond the limits, see `Guide`", minimum=0.0)
-    averaging: float = parameter(
-        0.998,
-        "decay of the average over gradient steps that the reward's weights are told as: the weights themselves go"
-        " round what they look for, since every step answers the newest samples",
-        minimum=0.0,
-        maximum=0.9999,
-    )
-    discount: float = parameter(0.99, "gamma of the adversarial objective's shaping", minimum=0.0, maximum=1.0)
 
 
 @dataclass(frozen=True)
@@ -209,12 +168,9 @@ class GuidedCostLearning:
             if not keep_going():
                 break
             index = torch.randperm(len(self.shown_states), generator=random)[: self.config.batch_windows]
-            if self.config.objective == "adversarial":
-                loss, told = self._adversarial_loss(data, index), (math.nan, math.nan)
-            else:
-                loss, told = self._guided_loss(data, index)
+            loss, told = self._loss(data, index)
             self.optimiser.zero_grad()
-            (loss + self._episode_loss() + self._regularisers(index)).backward()
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 100.0)
             self.optimiser.step()
             self._average()
@@ -270,7 +226,7 @@ class GuidedCostLearning:
         if len(self.proposals) > self.config.memory + 1:
             del self.proposals[1], self.samples[1]
 
-    def _data(self) -> "_Samples":
+    def _data(self) -> Samples:
         states = torch.cat([self.shown_states[:, None], *(states for states, _ in self.samples)], dim=1)
         actions = torch.cat([self.shown_actions[:, None], *(actions for _, actions in self.samples)], dim=1)
         counts = torch.tensor([self.config.samples + (index == 0) for index in range(len(self.proposals))]).double()
@@ -279,82 +235,19 @@ class GuidedCostLearning:
         whole = torch.logsumexp(densities.sum(dim=-1) + shares[:, None, None], dim=0)
         steps = torch.logsumexp(densities + shares[:, None, None, None], dim=0)
         finite = states.isfinite().all(dim=-1).all(dim=-1)
-        return _Samples(states, actions, whole, steps, self.guide.limits(actions).sum(dim=-1), finite)
+        return Samples(states, actions, whole, steps, self.guide.limits(actions), finite)
 
-    def _guided_loss(self, data: "_Samples", index: Tensor) -> tuple[Tensor, tuple[float, float]]:
-        """Minus the surrogate whose gradient is the likelihood's, and (likelihood, effective share)."""
-        rewards = self.model.reward(data.states[index, :, :-1], data.actions[index], data.states[index, :, 1:])
-        total = rewards.sum(dim=-1)
-        with torch.no_grad():
-            ratio = total - data.limits[index] - data.whole[index]
-            ratio = torch.where(data.finite[index], ratio, -torch.inf)
-            partition = torch.logsumexp(ratio, dim=1) - math.log(ratio.shape[1])
-            effective = effective_share(ratio)
-            weights = flattened_weights(ratio, self.config.least_effective)
-            told = float((total[:, 0] - partition).mean()), float(effective.mean())
-        expected = (weights * torch.where(data.finite[index], total, 0.0)).sum(dim=1)
-        return (expected - total[:, 0]).mean(), told
-
-    def _episode_loss(self) -> Tensor:
-        """Minus the same log likelihood for whole episodes, whose starts are drawn from one distribution; what was
-        shown joins the samples. Weights are flattened by alpha = H / T, which makes an episode count as one window:
-        products of T densities are never good enough.
-        """
-        config = self.config
-        if not self.episodes or not config.episode_weight:
-            return torch.zeros((), dtype=torch.float64)
-        shown, own = self._totals(self.shown_episodes), self._totals([item[:2] for item in self.episodes])
+    def _loss(self, data: Samples, index: Tensor) -> tuple[Tensor, tuple[float, float]]:
+        """Of the starts `index`, and (likelihood, effective share)."""
+        config, told = self.config, (math.nan, math.nan)
+        if config.objective == "adversarial":
+            loss = adversarial_loss(config, self.model, self.potential, data.rows(index))
+        else:
+            loss, told = guided_loss(config, self.model, data.rows(index))
         densities = torch.tensor([density for _, _, density in self.episodes], dtype=torch.float64)
-        steps = float(np.mean([len(actions) for _, actions in self.shown_episodes]))
-        alpha = config.horizon / steps
-        # The noise of what was shown is not known; that of the learner's episodes stands in for it.
-        logits = alpha * torch.cat([shown - densities.mean(), own - densities])
-        return config.episode_weight * (torch.logsumexp(logits, dim=0) - alpha * (shown - densities.mean()).mean())
-
-    def _totals(self, episodes: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Returns [E] of whole episodes, which may differ in length."""
-        lengths = [len(actions) for _, actions in episodes]
-        parts = (
-            torch.cat([states[:-1] for states, _ in episodes]), torch.cat([actions for _, actions in episodes]),
-            torch.cat([states[1:] for states, _ in episodes]),
-        )  # fmt: skip
-        return torch.stack([part.sum() for part in self.model.reward(*parts).split(lengths)])
-
-    def _adversarial_loss(self, data: "_Samples", index: Tensor) -> Tensor:
-        """Of the discriminator, shown steps against sampled ones; both count the same."""
-        state, action, later = data.states[index, :, :-1], data.actions[index], data.states[index, :, 1:]
-        potential = [self.potential.reward(each, action, each) for each in (state, later)]
-        advantage = self.model.reward(state, action, later) + self.config.discount * potential[1] - potential[0]
-        logit = advantage - self.guide.limits(action) - data.steps[index]
-        shown, sampled = logit[:, 0], logit[:, 1:]
-        log_sigmoid = torch.nn.functional.logsigmoid
-        return -(log_sigmoid(shown).mean() + log_sigmoid(-sampled[data.finite[index, 1:]]).mean())
-
-    def _regularisers(self, index: Tensor) -> Tensor:
-        """The paper's, section 5: costs along demonstrations change evenly, and do not rise by more than one."""
-        config = self.config
-        if not config.rate_weight and not config.monotone_weight:
-            return torch.zeros((), dtype=torch.float64)
-        states, actions = self.shown_states[index], self.shown_actions[index]
-        cost = -self.model.reward(states[:, :-1], actions, states[:, 1:])
-        change = cost[:, 1:] - cost[:, :-1]
-        even = (change[:, 1:] - change[:, :-1]).square().sum(dim=1).mean()
-        rising = torch.relu(change - 1.0).square().sum(dim=1).mean()
-        return config.rate_weight * even + config.monotone_weight * rising
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """The shown window and samples of each start [B, J, ...]: states, wanted actions, log q of the whole [B, J] and of
-    each step [B, J, H], the price of limits [B, J], and whether all numbers are finite [B, J].
-    """
-
-    states: Tensor
-    actions: Tensor
-    whole: Tensor
-    steps: Tensor
-    limits: Tensor
-    finite: Tensor
+        own = [item[:2] for item in self.episodes]
+        loss = loss + episode_loss(config, self.model, self.shown_episodes, own, densities)
+        return loss + regularisers(config, self.model, self.shown_states[index], self.shown_actions[index]), told
 
 
 def energy_distance(first: Array, second: Array, most: int = 500) -> float:
@@ -369,32 +262,6 @@ def energy_distance(first: Array, second: Array, most: int = 500) -> float:
 def _cosine(progress: float) -> float:
     """From 1 at 0 to a hundredth at 1 and after."""
     return max(0.01, 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0))))
-
-
-def effective_share(log_weights: Tensor) -> Tensor:
-    """(sum w)^2 / (J sum w^2) [B] of log weights [B, J]: 1 where all are equal, 1 / J where one has everything."""
-    share = torch.softmax(log_weights, dim=1)
-    return 1.0 / (share.square().sum(dim=1) * log_weights.shape[1])
-
-
-def flattened_weights(log_weights: Tensor, least: float) -> Tensor:
-    """Normalised w^alpha [B, J] with the largest alpha in [0, 1] whose effective share is at least `least`.
-
-    A weight of zero, -inf, stays zero. Bias for variance: alpha is 1 wherever samples are good enough.
-    """
-    low, high = torch.zeros(len(log_weights), 1).double(), torch.ones(len(log_weights), 1).double()
-    finite = log_weights.isfinite()
-    safe = torch.where(finite, log_weights, 0.0)
-
-    def at(alpha: Tensor) -> Tensor:
-        return torch.where(finite, alpha * safe, -torch.inf)
-
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        enough = (effective_share(at(middle)) >= least)[:, None]
-        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
-    alpha = torch.where((effective_share(log_weights) >= least)[:, None], 1.0, low)
-    return torch.softmax(at(alpha), dim=1)
 
 
 @torch.no_grad()
@@ -428,4 +295,4 @@ def _windows(
 
 def _potential_config(config: GuidedCostConfig) -> RewardConfig:
     """h of the adversarial objective: a function of the state alone."""
-    return RewardConfig(hidden=config.hidden, head="linear", first_effort=1e-9)
+    return RewardConfig(config.members, config.hidden, head="linear", first_effort=1e-9)

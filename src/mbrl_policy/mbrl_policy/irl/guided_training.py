@@ -20,7 +20,8 @@ from mbrl_dynamics.model import DynamicsModel, FitInterrupted, ModelError
 from mbrl_dynamics.registry import make_model
 from mbrl_planner.controller import PredictiveController
 from mbrl_planner.errors import PlanningError
-from mbrl_policy.irl.guided_cost import GuidedCostConfig, GuidedCostLearning
+from mbrl_policy.irl.guided_config import GuidedCostConfig
+from mbrl_policy.irl.guided_cost import GuidedCostLearning
 from mbrl_policy.irl.guided_state import SHOWN, demonstrations_of, learner_arrays, restore_learner, stretches_arrays
 from mbrl_policy.training.algorithm import (
     TRAINERS,

@@ -178,9 +178,7 @@ class TrainerNode(ManagedNode):
         except MessageError as error:
             self._health.refuse(f"{INTENDED_PLAN}/{error.reason}", f"{INTENDED_PLAN}: {error}")
             return
-        self._data.add_intention(
-            message.episode, message.controller, message.answers_step, message.start_step, actions
-        )
+        self._data.add_intention(message.episode, message.controller, message.answers_step, message.start_step, actions)
 
     # --- the action ---------------------------------------------------------------------------------------------
 
