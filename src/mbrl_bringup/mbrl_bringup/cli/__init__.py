@@ -11,8 +11,8 @@ import importlib
 import sys
 
 COMMANDS = (
-    "bag", "bench", "demo", "launch", "plot", "record", "replay", "reward", "run", "select", "shell", "teleop", "test",
-    "train", "tune",
+    "bag", "bench", "demo", "doctor", "launch", "plot", "record", "replay", "reward", "run", "select", "shell",
+    "teleop", "test", "train", "tune",
 )  # fmt: skip
 
 
