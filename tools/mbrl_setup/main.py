@@ -26,6 +26,7 @@ Usage: ./mbrl COMMAND [ARGUMENTS]        ./mbrl COMMAND --help tells more
   train ALGORITHM [--data BAG]   have its trainer make a policy, or a reward
   reward [FILE]                  make a learned reward the task of an experiment that is running
   doctor                         say what is wrong with this machine or a running system, and what to do
+  robot check|export [ROBOT]     compare its URDF and SDF with its MJCF, or write them from it
   tune planner                   fit a planner's preset to this machine
   shell                          a shell in which Python finds ROS 2 and the packages
   test [PYTEST ARGUMENTS]        ruff, mypy and the tests
@@ -40,7 +41,7 @@ minutes once. MBRL_PYTHON names the Python (3.10 to 3.13) to make it from.
 """
 COMMANDS = (
     "demo", "launch", "run", "shell", "test", "bench", "plot", "replay", "select", "tune", "record", "teleop", "train",
-    "reward", "bag", "doctor",
+    "reward", "bag", "doctor", "robot",
 )  # fmt: skip
 SETUP_USAGE = """\
 Usage: ./mbrl setup

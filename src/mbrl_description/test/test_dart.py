@@ -7,9 +7,10 @@ import subprocess
 import mujoco
 import numpy as np
 import pytest
-from cartpole_files import MJCF, URDF
 from numpy.typing import NDArray
+from shipped_robots import FOLDERS, PACKAGE
 
+MJCF, URDF = PACKAGE / "mjcf" / "cartpole.xml", FOLDERS.urdf("cartpole")
 # Debian's python3-dartpy belongs to the system's Python, not to a virtual environment's.
 SYSTEM_PYTHON = "/usr/bin/python3"
 PUSH, PUSH_TIME, DURATION, SAMPLE_PERIOD = 60.0, 0.4, 1.0, 0.04  # N, s, s, s

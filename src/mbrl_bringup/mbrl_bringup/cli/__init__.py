@@ -11,7 +11,7 @@ import importlib
 import sys
 
 COMMANDS = (
-    "bag", "bench", "demo", "doctor", "launch", "plot", "record", "replay", "reward", "run", "select", "shell",
+    "bag", "bench", "demo", "doctor", "launch", "plot", "record", "replay", "reward", "robot", "run", "select", "shell",
     "teleop", "test", "train", "tune",
 )  # fmt: skip
 
