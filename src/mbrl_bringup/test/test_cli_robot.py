@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mbrl_bringup import cli
+from mbrl_core.robot_description.dart import MISSING, SYSTEM_PYTHON, available
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -54,3 +55,18 @@ def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "unknown robot 'walker'" in capsys.readouterr().err
     assert cli.main(["robot", "check", "pendulum", "--folder", str(tmp_path)]) == 1
     assert "pendulum.urdf does not exist: `./mbrl robot export` writes it" in capsys.readouterr().err
+
+
+def test_dart_is_optional_and_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["robot", "check", "pendulum", "--dart", "--dart-python", "/no/such/python"]) == 1
+    expected = (
+        "dartpy is missing for /no/such/python: on Debian or Ubuntu `apt-get install python3-dartpy python3-numpy`"
+    )
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not available(), reason=MISSING.format(python=SYSTEM_PYTHON))
+def test_dart_adds_its_motion_to_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["robot", "check", "pendulum", "--dart"]) == 0
+    output = capsys.readouterr().out
+    assert "sdf, forced motion" in output and "extrapolated" in output

@@ -52,6 +52,14 @@ def _parser() -> argparse.ArgumentParser:
         "check", "compare URDF and SDF with the compiled MJCF; the first difference is named and the status 1",
         " (default: all shipped ones)", "*",
     )  # fmt: skip
+    check.add_argument(
+        "--dart", action="store_true",
+        help="also compare 2 s of motion in DART, Gazebo's physics, with MuJoCo's (Debian: python3-dartpy)",
+    )  # fmt: skip
+    check.add_argument(
+        "--dart-python", default="/usr/bin/python3", metavar="PROGRAM",
+        help="the Python that has dartpy (default: /usr/bin/python3)",
+    )  # fmt: skip
     check.add_argument("--seed", type=int, default=0, help="of the random configurations (default: 0)")
     return parser
 
@@ -104,11 +112,32 @@ def _check(options: argparse.Namespace) -> int:
         files = (folders.urdf(compiled.tree.name), folders.sdf(compiled.tree.name))
         reports = [check(compiled, path, options.seed) for path in files]
         _print(compiled, reports)
-        for report in reports:
-            if report.first is not None:
-                differ = True
-                print(f"mbrl robot check: {report.message()}", file=sys.stderr)
+        messages = [report.message() for report in reports]
+        if options.dart:
+            messages += _in_dart(compiled, files, options)
+        print(flush=True)
+        for message in filter(None, messages):
+            differ = True
+            print(f"mbrl robot check: {message}", file=sys.stderr)
     return 1 if differ else 0
+
+
+def _in_dart(compiled: CompiledRobot, files: tuple[Path, ...], options: argparse.Namespace) -> list[str]:
+    """Prints what DART makes of the files; returns the differences."""
+    from mbrl_core.robot_description.dart import GAZEBO_STEP, compare_in_dart
+
+    at_step = f"at {1000.0 * GAZEBO_STEP:g} ms"
+    print(f"  {'in DART, of the range':<30}{at_step:>12}{'extrapolated':>14}{'tolerance':>12}")
+    messages = []
+    for path in files:
+        report = compare_in_dart(compiled, path, options.dart_python, options.seed)
+        for motion in report.motions:
+            name = f"{path.suffix[1:]}, {motion.motion} motion"
+            print(f"  {name:<30}{motion.at_gazebo_step:>12.1e}{motion.difference:>14.1e}{motion.tolerance:>12.1e}")
+        name = f"{path.suffix[1:]}, mass matrix and gravity"
+        print(f"  {name:<30}{report.dynamics:>12.1e}")
+        messages.append(report.message())
+    return messages
 
 
 def _print(compiled: CompiledRobot, reports: list[Report]) -> None:
@@ -125,4 +154,3 @@ def _print(compiled: CompiledRobot, reports: list[Report]) -> None:
         worst = [report.worst(quantity) for report in reports]
         cells = ("-" if value is None else "differ" if value == float("inf") else f"{value:.1e}" for value in worst)
         print(f"  {quantity:<18}" + "".join(f"{cell:>12}" for cell in cells))
-    print(flush=True)
