@@ -47,7 +47,12 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "mbrl_reward": (
         "launch/mbrl.launch.yaml",
-        {"robot": "pendulum", "reward": "/tmp/a run/checkpoints/reward.safetensors", "record": "false"},
+        {
+            "robot": "pendulum",
+            "reward": "/tmp/a run/checkpoints/reward.safetensors",
+            "record": "false",
+            "watchdog": "false",
+        },
     ),
     "mbrl_distil": (
         "launch/mbrl.launch.yaml",

@@ -23,6 +23,7 @@ setup(
         "console_scripts": [
             "mujoco_node = mbrl_robot.nodes.executables:mujoco_node",
             "robot_node = mbrl_robot.nodes.executables:robot_node",
+            "watchdog_node = mbrl_robot.nodes.executables:watchdog_node",
             "command_splitter_node = mbrl_robot.nodes.executables:command_splitter_node",
         ]
     },

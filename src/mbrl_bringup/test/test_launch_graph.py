@@ -67,7 +67,7 @@ def test_no_node_outlives_the_launch_and_the_bag_is_readable(
         assert time.monotonic() < limit and started.poll() is None, _log(run)
         time.sleep(0.05)
     time.sleep(1.0)
-    assert len(_nodes(run)) == 7
+    assert len(_nodes(run)) == 8
     begin = time.monotonic()
     started.send_signal(number)
     if number is not signal.SIGKILL:

@@ -12,6 +12,8 @@ from mbrl_core.specs import Array, RobotSpec, state_difference
 # is being trained, policy what has been.
 CONTROLLERS = ("planner", "planner_b", "explore", "policy", "trainer", "teleop")
 SAFE = "safe"
+# Who is active when robot_node has ended: nobody, and the silence that follows is no accident.
+NOBODY = "none"
 
 
 class PlanRefused(ValueError):

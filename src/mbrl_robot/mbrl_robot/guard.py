@@ -54,6 +54,10 @@ class Guard:
         """The backend has been reset and its command with it: the slew limit starts from rest."""
         self._last = self._rest
 
+    def follow(self, action: Array) -> None:
+        """Somebody else has sent an action [action_size], finite: the slew limit starts from there."""
+        self._last = np.minimum(np.maximum(np.asarray(action, dtype=np.float64), self._lower), self._upper)
+
     def preview(self, action: Array, elapsed: float, last: Array | None = None) -> Array:
         """What `limit` would make of an action [action_size] `elapsed` seconds after `last` (default: last sent)."""
         last = self._last if last is None else last

@@ -24,7 +24,10 @@ PLAN = _profile(1000)
 # another.
 PLAN_FROM_ALL = _profile(16)
 COMMAND = _profile(1)
+# Whoever listens for a sign of life among its own commands: neither may push out the other.
+COMMAND_FROM_ALL = _profile(16)
 JOINT_STATES = _profile(5, reliable=False)
+NEWEST_JOINT_STATES = _profile(1, reliable=False)
 LATCHED = _profile(1, latched=True)
 STATUS = _profile(1000)
 

@@ -19,7 +19,7 @@ from mbrl_msgs.msg import TimeStep as TimeStepMessage
 from mbrl_msgs.srv import EndEpisode, SelectController
 from mbrl_robot.control import Control, Decision
 from mbrl_robot.episode import Episode, EpisodeRequest, Interval
-from mbrl_robot.executor import SAFE, AddressedPlan, PlanRefused
+from mbrl_robot.executor import NOBODY, SAFE, AddressedPlan, PlanRefused
 from mbrl_robot.nodes.clock import ControlClock
 from mbrl_robot.nodes.configuration import RobotConfiguration
 from mbrl_robot.nodes.lockstep_clock import LockstepClock
@@ -90,10 +90,12 @@ class RobotNode(Node):
             self.create_subscription(Bool, "emergency_stop", self._emergency_stop, profile)
 
     def destroy_node(self) -> None:
-        """Sends zero, without slew limit since nobody will send anything after it, and ends."""
+        """Sends zero, without slew limit since nobody will send anything after it, says so, and ends."""
         if self.configuration.mode == "realtime":
             self._commands.publish(Float64MultiArray(data=[0.0] * self.spec.action.size))
             self._commands.wait_for_all_acked(LAST_WORDS)
+        self.set_active(NOBODY, "robot_node has ended")
+        self._controller_states.wait_for_all_acked(LAST_WORDS)
         super().destroy_node()
 
     # --- for the clocks and the start sequence --------------------------------------------------------------------
