@@ -60,6 +60,7 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "mujoco_default": ("launch/mujoco.launch.yaml", {}),
     "mujoco_lockstep": ("launch/mujoco.launch.yaml", {"robot": "acrobot", "mode": "lockstep"}),
+    "mujoco_faults": ("launch/mujoco.launch.yaml", {"robot": "pendulum", "faults": "true"}),
     "policy_default": ("launch/policy.launch.yaml", {}),
     "policy_changed": (
         "launch/policy.launch.yaml",

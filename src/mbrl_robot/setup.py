@@ -24,6 +24,7 @@ setup(
             "mujoco_node = mbrl_robot.nodes.executables:mujoco_node",
             "robot_node = mbrl_robot.nodes.executables:robot_node",
             "watchdog_node = mbrl_robot.nodes.executables:watchdog_node",
+            "faulty_backend_node = mbrl_robot.nodes.executables:faulty_backend_node",
             "command_splitter_node = mbrl_robot.nodes.executables:command_splitter_node",
         ]
     },

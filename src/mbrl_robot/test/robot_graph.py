@@ -73,8 +73,8 @@ class Graph:
         self._nodes.append(node)
         return node
 
-    def start(self, name: str, **parameters: Any) -> subprocess.Popen[bytes]:
-        """Starts a node of this package; its output is kept for `output`."""
+    def start(self, name: str, remap: dict[str, str] | None = None, **parameters: Any) -> subprocess.Popen[bytes]:
+        """Starts a node of this package with topics renamed by `remap`; its output is kept for `output`."""
         parameters.setdefault("robot_file", ROBOTS / "cartpole.yaml")
         command = [
             sys.executable,
@@ -84,6 +84,8 @@ class Graph:
         ]
         for key, value in parameters.items():
             command += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
+        for old, new in (remap or {}).items():
+            command += ["-r", f"{old}:={new}"]
         environment = {
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **os.environ, "ROS_DOMAIN_ID": str(self._domain),
         }  # fmt: skip
