@@ -81,6 +81,8 @@ def test_a_system_that_runs_is_well() -> None:
     assert bad(graph_findings(RUNNING)) == []
     idle = dataclasses.replace(RUNNING, counts={}, moving=[])
     assert bad(graph_findings(idle)) == []
+    commands = [endpoint(name, "/arm/commands") for name in ("/robot", "/watchdog")]
+    assert bad(graph_findings(dataclasses.replace(RUNNING, publishers=[*RUNNING.publishers, *commands]))) == []
     (nothing,) = graph_findings(Snapshot(1.0))
     assert nothing.level == ATTENTION and "no node is running" in nothing.text
 

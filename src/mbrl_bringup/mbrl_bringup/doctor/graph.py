@@ -18,6 +18,7 @@ SOURCES = {
     "model": ("the learner", "start learner_node, or give the planner a checkpoint"),
     "task": ("the experiment", "start experiment_node; `reward:=FILE` takes a learned one"),
 }
+WATCHDOG = "watchdog"  # node that may publish commands beside their owner: it is silent while the owner is not
 # Of these there is one owner; with two, each undoes what the other does.
 OWNED = ("time_step", "robot_spec", "controller_state", "task", "joint_states", "clock")
 
@@ -98,6 +99,8 @@ def _owners(seen: Snapshot) -> list[Finding]:
     for topic in sorted({endpoint.topic for endpoint in seen.publishers}):
         nodes = [endpoint.node for endpoint in seen.publishers if endpoint.topic == topic]
         command = topic.endswith("/commands")
+        if command:
+            nodes = [node for node in nodes if node.rsplit("/", 1)[-1] != WATCHDOG]
         if len(nodes) > 1 and (command or topic.rsplit("/", 1)[-1] in OWNED):
             found.append(
                 Finding(
