@@ -86,8 +86,8 @@ class DartReport:
         for motion in self.motions:
             if not motion.excess <= 1.0:
                 return (
-                    f"{self.path}: {motion.motion} motion in DART: {motion.variable} is {motion.excess:.1f} times as far"
-                    f" from {self.reference.name} in MuJoCo as the integrators' errors explain"
+                    f"{self.path}: {motion.motion} motion in DART: {motion.variable} is {motion.excess:.1f} times as"
+                    f" far from {self.reference.name} in MuJoCo as the integrators' errors explain"
                 )
         return ""
 
