@@ -6,6 +6,10 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..doctor.finding import Finding
 
 MARKS = {"well": "  ok ", "attention": "  !! ", "wrong": "WRONG"}
 
@@ -40,7 +44,7 @@ def main(arguments: list[str]) -> int:
     return 1 if worst(findings) == WRONG else 0
 
 
-def _tell(title: str, findings: list) -> None:  # type: ignore[type-arg] - its class is imported late
+def _tell(title: str, findings: list[Finding]) -> None:
     print(title)
     for finding in findings:
         print(f"{MARKS[finding.level]} {finding.text}")
