@@ -126,7 +126,7 @@ def compare_in_dart(compiled: CompiledRobot, path: Path, python: str = SYSTEM_PY
     }
     answer = _run(request, path, python)
     reports = [
-        _report(compiled, motion, [np.array(states) for states in runs])
+        report_of(compiled, motion, [np.array(states) for states in runs])
         for motion, runs in zip(motions, answer["motions"], strict=True)
     ]
     dynamics = _dynamics(compiled, configurations, answer["configurations"], np.array(request["armatures"]))
@@ -172,7 +172,8 @@ def in_mujoco(compiled: CompiledRobot, motion: Motion, substeps: int) -> Array:
     return np.array(states)
 
 
-def _report(compiled: CompiledRobot, motion: Motion, runs: list[Array]) -> MotionReport:
+def report_of(compiled: CompiledRobot, motion: Motion, runs: list[Array]) -> MotionReport:
+    """Compares runs [control periods, 2 joints] of DART, one for each of STEPS, with MuJoCo."""
     first = [2.0 * fine - coarse for coarse, fine in pairwise(runs)]
     second = [(4.0 * fine - coarse) / 3.0 for coarse, fine in pairwise(first)]
     coarse, expected = (in_mujoco(compiled, motion, substeps) for substeps in MUJOCO_SUBSTEPS)
