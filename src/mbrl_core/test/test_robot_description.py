@@ -13,6 +13,7 @@ import yaml
 
 from mbrl_core.robot_description.armature import carry, is_carried, left_over
 from mbrl_core.robot_description.check import check, compare
+from mbrl_core.robot_description.dart import MISSING, SYSTEM_PYTHON, available, compare_in_dart
 from mbrl_core.robot_description.export import Folders, files_of, not_for_gazebo
 from mbrl_core.robot_description.mujoco_tree import CompiledRobot, compile_robot, mass_and_gravity_of_mujoco
 from mbrl_core.robot_description.rigid_body import from_rpy, mass_and_gravity, to_rpy
@@ -185,6 +186,7 @@ def test_other_frames_are_the_same_robot(tmp_path: Path) -> None:
     ("parts", "message"),
     [
         ({"option": 'gravity="0 0 -1.62"'}, "option gravity: got 0 0 -1.62, expected 0 0 -9.81"),
+        ({'ctrllimited="true"': 'ctrllimited="false"'}, "an actuator has no ctrlrange"),
         ({"option": 'viscosity="0.1"'}, "option density, viscosity"),
         ({"right": 'stiffness="2"'}, "joint 'right' has a stiffness"),
         ({"right": 'ref="0.3"'}, "joint 'right' ref: got 0.3, expected 0"),
@@ -228,3 +230,15 @@ def test_angles_survive_all_orientations() -> None:
     upright = [from_rpy(0.4, side * math.pi / 2.0, -0.9) for side in (-1.0, 1.0)]
     for rotation in [*(rotation.reshape(3, 3) for rotation in rotations), *upright]:
         np.testing.assert_allclose(from_rpy(*to_rpy(rotation)), rotation, atol=1e-9)
+
+
+@pytest.mark.skipif(not available(), reason=MISSING.format(python=SYSTEM_PYTHON))
+def test_dart_reads_and_moves_what_is_written(tmp_path: Path) -> None:
+    """The mass matrix of readers that are not ours, with turned frames, branches and armature of both kinds."""
+    robot = compiled(tmp_path, armature=0.1, right='armature="0.05"')
+    folders = written(robot, tmp_path)
+    for path in (folders.urdf("oblique"), folders.sdf("oblique")):
+        report = compare_in_dart(robot, path)
+        assert report.dynamics < 1e-10
+        assert not report.message()
+        assert max(motion.tolerance for motion in report.motions) < 1e-4

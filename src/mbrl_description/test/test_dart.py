@@ -81,17 +81,14 @@ def test_what_dart_does_not_read_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ROBOTS)
-def test_motions_are_large_and_clear_of_the_limits(name: str) -> None:
+def test_motions_are_large(name: str) -> None:
     robot = compiled(name)
     passive, forced = motions_of(robot)
     assert not passive.efforts.any() and forced.efforts.any()
     for motion in (passive, forced):
         assert len(motion.efforts) == round(DURATION / robot.robot.spec.period)
         states = in_mujoco(robot, motion, 8)
-        assert np.ptp(states, axis=0).min() > 0.05
-        for index, joint in enumerate(robot.robot.joints):
-            assert joint.position_limits[0] < states[:, index].min()
-            assert states[:, index].max() < joint.position_limits[1]
+        assert np.ptp(states, axis=0).min() > 0.3
 
 
 def test_the_step_is_that_of_the_world() -> None:

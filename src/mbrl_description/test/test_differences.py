@@ -61,9 +61,9 @@ def change_axis(root: ElementTree.Element, form: str) -> None:
 def change_limit(root: ElementTree.Element, form: str) -> None:
     """The bound of the last limited joint; where there is none, one more."""
     if form == "urdf":
-        limited = root.find(".//joint/limit[@upper]")
-        if limited is not None:
-            limited.set("upper", scaled(limited.get("upper")))
+        limited = root.findall(".//joint/limit[@upper]")
+        if limited:
+            limited[-1].set("upper", scaled(limited[-1].get("upper")))
         else:
             joint = last_joint(root)
             joint.set("type", "revolute")
@@ -72,12 +72,11 @@ def change_limit(root: ElementTree.Element, form: str) -> None:
             limit.set("lower", "-100")
             limit.set("upper", "100")
         return
-    upper = root.find(".//joint/axis/limit/upper")
-    if upper is None:
-        upper = ElementTree.SubElement(found(last_joint(root), "axis/limit"), "upper")
-        upper.text = "100"
+    bounds = root.findall(".//joint/axis/limit/upper")
+    if bounds:
+        bounds[-1].text = scaled(bounds[-1].text)
     else:
-        upper.text = scaled(upper.text)
+        ElementTree.SubElement(found(last_joint(root), "axis/limit"), "upper").text = "100"
 
 
 def change_origin(root: ElementTree.Element, form: str) -> None:

@@ -47,11 +47,15 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def world_with(name: str, folder: Path) -> Path:
-    """Our world with the robot in it, as the node that spawns it would have it."""
+    """Our world with the robot in it, as the node that spawns it would have it, without joint limits."""
     tree = ElementTree.parse(WORLD)
     model = ElementTree.parse(FOLDERS.sdf(name)).getroot().find("model")
     world = tree.getroot().find("world")
     assert model is not None and world is not None
+    for limit in model.iter("limit"):
+        # Simulators differ in how limits yield.
+        for end in [child for child in limit if child.tag in ("lower", "upper")]:
+            limit.remove(end)
     world.append(model)
     path = folder / f"{name}.world.sdf"
     tree.write(path)

@@ -37,6 +37,10 @@ def _robot(path: str) -> Any:
         robot = dartpy.utils.SdfParser.readSkeleton(path)
     if robot is None:
         raise SystemExit(f"{path}: DART cannot read it")
+    for index in range(robot.getNumJoints()):
+        robot.getJoint(index).setLimitEnforcement(False)
+    for index in range(robot.getNumDofs()):
+        robot.getDof(index).setCoulombFriction(0.0)
     return robot
 
 

@@ -105,6 +105,8 @@ def _refuse_what_would_be_lost(mjcf: RobotMjcf, robot: Robot, path: Path) -> Non
         refuse(f"its joints are {', '.join(names)}, expected exactly those of robot {robot.spec.name!r}")
     if model.nu != robot.spec.action.size:
         refuse(f"it has {model.nu} actuators, expected {robot.spec.action.size}, the actions of {robot.spec.name!r}")
+    if not (np.isfinite(mjcf.control_lower) & np.isfinite(mjcf.control_upper)).all():
+        refuse("an actuator has no ctrlrange, expected one for each: URDF and SDF state efforts")
     for what, count in (("equality constraints", model.neq), ("tendons", model.ntendon)):
         if count:
             refuse(f"it has {count} {what}, expected none")
