@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mbrl_core.arm_task import ArmTip
 from mbrl_core.config import ConfigurationError
 from mbrl_core.learned_reward import LearnedReward
 from mbrl_core.libraries import Batch, array_library
@@ -17,8 +18,8 @@ from mbrl_core.obstacles import ORIGIN, ChainPoint, hanging_link, planar_link
 from mbrl_core.task import Task
 
 __all__ = [
-    "TASKS", "AcrobotTip", "CartpoleTip", "LearnedReward", "PendulumUpright", "ReacherTip", "Task", "make_task",
-    "task_of_preset",
+    "TASKS", "AcrobotTip", "ArmTip", "CartpoleTip", "LearnedReward", "PendulumUpright", "ReacherTip", "Task",
+    "make_task", "task_of_preset",
 ]  # fmt: skip
 
 
@@ -172,7 +173,9 @@ class ReacherTip(Task):
         return [ORIGIN, elbow, planar_link(elbow, self.parameters["lower_length"], total, rate)]
 
 
-TASKS: dict[str, type[Task]] = {task.kind: task for task in (CartpoleTip, PendulumUpright, AcrobotTip, ReacherTip)}
+TASKS: dict[str, type[Task]] = {
+    task.kind: task for task in (CartpoleTip, PendulumUpright, AcrobotTip, ReacherTip, ArmTip)
+}
 
 
 def make_task(

@@ -79,6 +79,7 @@ def test_points_move_as_their_velocities_say(kind: str) -> None:
         ("pendulum_upright", "pendulum", [1], [0, 2]),
         ("acrobot_tip", "acrobot", [1, "lower_link"], [0, 2]),
         ("reacher_tip", "reacher", [1, "forearm"], [0, 1]),
+        ("arm_tip", "arm", ["shoulder", "elbow", "wrist"], [0, 1, 2]),
     ],
 )
 def test_chains_are_those_of_the_robots(kind: str, robot: str, bodies: list[Any], axes: list[int]) -> None:
@@ -89,7 +90,7 @@ def test_chains_are_those_of_the_robots(kind: str, robot: str, bodies: list[Any]
         data.qpos[:] = state[: model.nq]
         mujoco.mj_forward(model, data)
         # Goals of pendulum and acrobot are relative to the pivot, which does not move.
-        origin = np.zeros(3) if kind == "cartpole_tip" else data.body(1).xpos
+        origin = np.zeros(3) if kind in ("cartpole_tip", "arm_tip") else data.body(1).xpos
         truth = [data.body(name).xpos for name in bodies] + [data.site("tip").xpos]
         for item, place in zip(task.chain(state), truth, strict=True):
             np.testing.assert_allclose(item.position, (place - origin)[axes], atol=1e-9)
@@ -101,7 +102,7 @@ def test_violations_are_the_same_for_numpy_and_torch(kind: str) -> None:
     # One disc on the last point of the first state's chain, and one far away.
     state = some_states(free.state_size)
     place = [float(item) for item in free.chain(state[0])[-1].position]
-    task = make_task(kind, obstacles=(*place, 0.05, 50.0, 50.0, 1.0))
+    task = make_task(kind, obstacles=(*place, 0.05, *(50.0 for _ in place), 1.0))
     found = task.violates(state)
     assert found[0] and not found.all()
     np.testing.assert_array_equal(found, task.violates(torch.from_numpy(state)).numpy())
@@ -114,7 +115,8 @@ def test_violations_are_the_same_for_numpy_and_torch(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", sorted(TASKS))
 def test_clearance_and_speed_have_the_derivatives_that_differences_say(kind: str) -> None:
-    task = make_task(kind, obstacles=(0.3, -0.2, 0.1, -0.4, 0.3, 0.2))
+    size = TASKS[kind].workspace_size
+    task = make_task(kind, obstacles=(*(0.3, -0.2, 0.4)[:size], 0.1, *(-0.4, 0.3, 0.6)[:size], 0.2))
     state = torch.from_numpy(some_states(task.state_size)[:4]).requires_grad_(True)
 
     def both(values: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1]
 REPOSITORY = PACKAGE.parents[1]
 FOLDERS = Folders(PACKAGE, REPOSITORY / "config" / "gazebo")
 WORLD = PACKAGE / "sdf" / "mbrl.world.sdf"
-ROBOTS = ("acrobot", "cartpole", "pendulum", "reacher")
+ROBOTS = ("acrobot", "arm", "cartpole", "pendulum", "reacher")
 
 
 @cache

@@ -36,7 +36,7 @@ def parsed(path: Path, child: str) -> ElementTree.Element:
 
 
 def test_what_gazebo_can_simulate() -> None:
-    assert IN_GAZEBO == ("acrobot", "cartpole", "pendulum")
+    assert IN_GAZEBO == ("acrobot", "arm", "cartpole", "pendulum")
 
 
 def test_world() -> None:

@@ -13,7 +13,7 @@ from ament_index_python.packages import get_package_share_directory
 from mbrl_core.robot_file import Robot, load_robot
 
 ROBOT_FILES = Path(__file__).parents[3] / "config" / "robots"
-ROBOTS = ("acrobot", "cartpole", "pendulum", "reacher")
+ROBOTS = ("acrobot", "arm", "cartpole", "pendulum", "reacher")
 JOINT_KINDS = {mujoco.mjtJoint.mjJNT_SLIDE: "linear", mujoco.mjtJoint.mjJNT_HINGE: "angular"}
 DENSITY = 1000.0
 

@@ -28,6 +28,7 @@ ROBOT_OF_TASK = {
     "pendulum_upright": "pendulum",
     "acrobot_tip": "acrobot",
     "reacher_tip": "reacher",
+    "arm_tip": "arm",
 }
 
 

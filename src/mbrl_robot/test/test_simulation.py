@@ -14,7 +14,7 @@ from mbrl_core.specs import SpecError
 from mbrl_robot.simulation import MujocoSimulation, SimulationError
 
 ROBOTS = Path(__file__).parents[3] / "config" / "robots"
-NAMES = ("pendulum", "cartpole", "acrobot", "reacher")
+NAMES = ("pendulum", "cartpole", "acrobot", "reacher", "arm")
 
 
 def robot_file(tmp_path: Path, name: str, **changes: object) -> Path:

@@ -56,7 +56,9 @@ def test_spec_comes_back() -> None:
 @pytest.mark.parametrize("kind", sorted(TASKS))
 def test_task_comes_back(kind: str) -> None:
     specs = [load_robot(path).spec for path in sorted(ROBOTS.glob("*.yaml"))]
-    task = make_task(kind, version=12, obstacles=(0.1, 0.2, 0.05, -0.3, 0.4, 0.1))
+    # Four circles or three spheres.
+    obstacles = (0.1, 0.2, 0.05, 0.3, 0.4, 0.1, -0.2, 0.3, 0.1, 0.2, 0.2, 0.3)
+    task = make_task(kind, version=12, obstacles=obstacles)
     spec = next(item for item in specs if (item.state.size, item.action.size) == (task.state_size, task.action_size))
     assert conversions.task_from_message(conversions.task_to_message(task, spec.interface_hash, STAMP), spec) == task
 
