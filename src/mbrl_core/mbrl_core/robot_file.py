@@ -17,6 +17,7 @@ joints:                        # order of the state: all positions, then all vel
 actions:
   - {joint: slider, interface: effort, limits: [-3.0, 3.0], scale: 100.0, slew: 500.0}
 safe_action: {kind: damping, gains: [0.1]}   # zero, damping (u = -gain * velocity) or hold (at the position of entry)
+guard: {}                      # soft stops, speeds, spread of plans: mbrl_core.guard_limits; none of them by default
 start:                         # of simulated episodes: normal distribution
   position: {mean: [0.0, 0.0], std: [0.1, 0.1]}
   velocity: {mean: [0.0, 0.0], std: [0.1, 0.1]}
@@ -28,20 +29,22 @@ simulation:
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from mbrl_core.guard_limits import GuardLimits, parse_guard_limits
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, SpecError, StateSpec
 
 UNITS = {"linear": ("m", "m/s"), "angular": ("rad", "rad/s")}
 EFFORT_UNITS = {"linear": "N", "angular": "N m"}
 SAFE_ACTIONS = ("zero", "damping", "hold")
 TOP_LEVEL_KEYS = (
-    "name", "mjcf", "task", "episode_steps", "control", "joints", "actions", "safe_action", "start", "simulation",
+    "name", "mjcf", "task", "episode_steps", "control", "joints", "actions", "safe_action", "guard", "start",
+    "simulation",
 )  # fmt: skip
 
 
@@ -99,6 +102,7 @@ class Robot:
     episode_steps: int
     task: str
     mjcf: Path | None
+    guard: GuardLimits = field(default_factory=GuardLimits)
 
 
 def load_robot(path: str | Path) -> Robot:
@@ -159,6 +163,12 @@ def _parse(content: dict[str, Any], path: Path) -> Robot:
         episode_steps=int(content.get("episode_steps", 200)),
         task=str(content.get("task", "")),
         mjcf=mjcf,
+        guard=parse_guard_limits(
+            content.get("guard") or {},
+            spec.action.names,
+            {joint.name: joint.position_limits for joint in joints},
+            spec.state.names,
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
 from mbrl_robot.executor import SAFE, PlanExecutor
 from mbrl_robot.guard import Guard
+from mbrl_robot.joint_guard import JointGuard
 from mbrl_robot.safe_action import SafeController
 
 
@@ -28,8 +29,8 @@ class Control:
 
     def __init__(self, robot: Robot) -> None:
         self.robot = robot
-        self.executor = PlanExecutor(robot.spec, robot.chain)
-        self.guard = Guard(robot.spec.action)
+        self.executor = PlanExecutor(robot.spec, robot.chain, np.array(robot.guard.predicted_std))
+        self.guard = Guard(robot.spec.action, JointGuard(robot))
         self._safe = SafeController(robot)
         self._scale = np.array(robot.spec.action.scale)
 
@@ -39,12 +40,12 @@ class Control:
         if row is None:
             return self.safe(state, elapsed)
         self._safe.leave()
-        action = self.guard.limit(row.action, elapsed).action
+        action = self.guard.limit(row.action, elapsed, state).action
         return Decision(action, action * self._scale, row.controller, row.controller != self.executor.selected, row.age)
 
     def safe(self, state: Array | None, elapsed: float) -> Decision:
         """The robot's safe action in `state` [state_size], zero when the state is unknown."""
-        action = self.guard.limit(self._safe.action(state), elapsed).action
+        action = self.guard.limit(self._safe.action(state), elapsed, state).action
         return Decision(action, action * self._scale, SAFE, self.executor.selected != SAFE, 0)
 
     def committed_actions(
@@ -65,6 +66,7 @@ class Control:
             if planned is None and index > 0:
                 break
             wanted = self._safe.action(state) if planned is None else planned
-            last = self.guard.preview(wanted, self.robot.spec.period, last)
+            # Only the state of the first is known.
+            last = self.guard.preview(wanted, self.robot.spec.period, last, state if index == 0 else None)
             rows.append(last)
         return np.array(rows).reshape(len(rows), self.robot.spec.action.size)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans keyed by step: which are taken, and whose row serves a step."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +27,21 @@ class PlanRefused(ValueError):
 
 @dataclass(frozen=True)
 class AddressedPlan:
-    """A plan and what it is for: row i applies to step `start_step` + i of `episode`, answering `answers_step`."""
+    """A plan and what it is for: row i applies to step `start_step` + i of `episode`, answering `answers_step`.
+
+    `trusted_rows`: how many of its rows the executor finds certain enough; None: all.
+    """
 
     plan: Plan
     controller: str
     episode: int
     start_step: int
     answers_step: int
+    trusted_rows: int | None = None
+
+    def is_trusted_at(self, step: int) -> bool:
+        """Whether the row of `step` is certain enough."""
+        return self.trusted_rows is None or step - self.start_step < self.trusted_rows
 
     def has_row(self, step: int) -> bool:
         """Whether the plan says what to do at `step`."""
@@ -54,9 +63,16 @@ class PlanExecutor:
     The plan in force at step k is the newest whose start has come; a plan for the future stays pending and evicts
     nothing before its start. A row of step k answering step j is valid while k - j <= max_open_loop_steps. With
     feedback gains u = u_t + K_t (x - x_t), the angles of the difference wrapped. Limits are the guard's part.
+
+    `largest_std` [state_size] or empty bounds the spread that a plan predicts (uncertainty stop): from the first row on
+    at whose end a state is more uncertain, the plan has no valid row, and neither has an older one of the same
+    controller. A plan that predicts no spread is not held to it.
     """
 
-    def __init__(self, spec: RobotSpec, chain: tuple[str, ...]) -> None:
+    def __init__(self, spec: RobotSpec, chain: tuple[str, ...], largest_std: Array | None = None) -> None:
+        self._largest_std = largest_std if largest_std is not None and np.isfinite(largest_std).any() else None
+        # Plans of which some row was too uncertain.
+        self.uncertain_plans = 0
         self._spec = spec
         self._chain = chain
         self._oldest = spec.max_open_loop_steps
@@ -131,7 +147,7 @@ class PlanExecutor:
             if (other.answers_step, other.start_step) < (plan.answers_step, plan.start_step)
             and next_step - other.answers_step <= self._oldest
         ]
-        self._plans[plan.controller] = [*kept, plan]
+        self._plans[plan.controller] = [*kept, self._with_trust(plan)]
 
     def choose(self, step: int, state: Array, newest_answer: int | None = None) -> Row | None:
         """Row that serves `step` in `state` [state_size], from the first in the chain that has one, else None.
@@ -160,12 +176,28 @@ class PlanExecutor:
         """Whether `controller` has answered `step` with a plan that was taken."""
         return any(plan.answers_step == step for plan in self._plans.get(controller, ()))
 
+    def is_uncertain(self, controller: str, step: int) -> bool:
+        """Whether `controller` has a row for `step` that is not trusted."""
+        newest = next((plan for plan in reversed(self._plans.get(controller, ())) if plan.has_row(step)), None)
+        return newest is not None and not newest.is_trusted_at(step)
+
+    def _with_trust(self, plan: AddressedPlan) -> AddressedPlan:
+        if self._largest_std is None or plan.plan.predicted_std is None:
+            return plan
+        # The spread before row 0 is that of the state that was measured.
+        exceeds = (plan.plan.predicted_std[1:] > self._largest_std).any(axis=1)
+        if not exceeds.any():
+            return plan
+        self.uncertain_plans += 1
+        return dataclasses.replace(plan, trusted_rows=int(exceeds.argmax()))
+
     def _in_force(self, controller: str, step: int, newest_answer: int | None) -> AddressedPlan | None:
         for plan in reversed(self._plans[controller]):
             if newest_answer is not None and plan.answers_step > newest_answer:
                 continue
             if plan.has_row(step) and step - plan.answers_step <= self._oldest:
-                return plan
+                # An older plan knew less: it does not stand in for one that is too uncertain.
+                return plan if plan.is_trusted_at(step) else None
         return None
 
     def _action(self, plan: AddressedPlan, index: int, state: Array) -> Array:

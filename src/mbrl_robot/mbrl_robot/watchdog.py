@@ -13,6 +13,7 @@ import numpy as np
 from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
 from mbrl_robot.guard import Guard
+from mbrl_robot.joint_guard import JointGuard
 from mbrl_robot.safe_action import SafeController
 
 OVERTAKING_NS = 1_000_000_000
@@ -48,7 +49,7 @@ class Watchdog:
         self.trips = 0
         self.longest_silence_ns = 0
         self.timeout_ns = round(timeout_periods * period_ns)
-        self._guard = Guard(robot.spec.action)
+        self._guard = Guard(robot.spec.action, JointGuard(robot))
         self._safe = SafeController(robot)
         self._scale = np.array(robot.spec.action.scale)
         self._last_ns = 0
@@ -101,7 +102,7 @@ class Watchdog:
             elapsed = self.timeout_ns * 1e-9
         else:
             elapsed = self.robot.spec.period
-        return self._guard.limit(self._safe.action(state), elapsed).action * self._scale
+        return self._guard.limit(self._safe.action(state), elapsed, state).action * self._scale
 
     def _is_from_before_the_farewell(self, arrival_ns: int, stamp_ns: int) -> bool:
         """Two topics may overtake each other, but not by much; stamps further apart say nothing, as time can be set."""

@@ -154,3 +154,49 @@ def test_memory_is_bounded(executor: PlanExecutor) -> None:
         for start in range(OLDEST + 1):
             executor.accept(make_plan(step + start, step), newest_step=step, next_step=step)
     assert len(executor._plans["planner"]) <= (OLDEST + 1) * (OLDEST + 2)
+
+
+def uncertain_plan(std: list[float], answers: int = 0, start: int = 0, controller: str = "planner") -> AddressedPlan:
+    """A plan with one row less than `std` has entries: the spread of the first state."""
+    spread = np.zeros((len(std), 4))
+    spread[:, 1] = std
+    actions = np.full((len(std) - 1, 1), 0.1 * (answers + 1))
+    plan = Plan(actions, predicted_states=np.zeros((len(std), 4)), predicted_std=spread)
+    return AddressedPlan(plan, controller, 1, start, answers)
+
+
+def bounded_executor() -> PlanExecutor:
+    """Planner and policy on the cart-pole; the hinge may be uncertain by 0.5 rad."""
+    executor = PlanExecutor(SPEC, ("planner", "policy"), np.array([np.inf, 0.5, np.inf, np.inf]))
+    executor.begin_episode(1)
+    return executor
+
+
+def test_a_plan_serves_until_its_first_row_that_is_too_uncertain() -> None:
+    executor = bounded_executor()
+    executor.accept(uncertain_plan([9.0, 0.1, 0.5, 0.6, 0.1]), 0, 0)
+    served = [executor.choose(step, np.zeros(4)) for step in range(4)]
+    assert [row is not None for row in served] == [True, True, False, False]
+    assert executor.planned(2) is None
+    assert executor.uncertain_plans == 1
+    assert not executor.is_uncertain("planner", 1) and executor.is_uncertain("planner", 2)
+
+
+def test_the_next_in_the_chain_serves_and_an_older_plan_does_not_stand_in() -> None:
+    executor = bounded_executor()
+    executor.accept(uncertain_plan([0.0, 0.1, 0.1, 0.1]), 0, 0)
+    executor.accept(uncertain_plan([0.0, 2.0, 2.0], answers=1, start=1), 1, 1)
+    assert executor.choose(1, np.zeros(4)) is None
+    assert executor.answered("planner", 1), "in lockstep it is an answer none the less"
+    executor.accept(uncertain_plan([0.0, 0.2], answers=1, start=1, controller="policy"), 1, 1)
+    row = executor.choose(1, np.zeros(4))
+    assert row is not None and row.controller == "policy"
+    executor.accept(uncertain_plan([0.0, 0.2], answers=2, start=2), 2, 2)
+    row = executor.choose(2, np.zeros(4))
+    assert row is not None and row.controller == "planner"
+
+
+def test_a_plan_that_predicts_no_spread_is_not_held_to_it() -> None:
+    executor = bounded_executor()
+    executor.accept(AddressedPlan(Plan(np.array([[0.3]])), "planner", 1, 0, 0), 0, 0)
+    assert executor.choose(0, np.zeros(4)) is not None and executor.uncertain_plans == 0

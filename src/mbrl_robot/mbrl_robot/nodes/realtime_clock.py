@@ -14,6 +14,7 @@ from sensor_msgs.msg import JointState
 from mbrl_core.messages import EndReason
 from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend
+from mbrl_robot.control import Decision
 from mbrl_robot.episode import Episode, EpisodeRequest
 from mbrl_robot.nodes.clock import ControlClock
 from mbrl_robot.state_estimation import JointStatesRefused, Sample, StateEstimator
@@ -108,12 +109,9 @@ class RealtimeClock(ControlClock):
 
     def emergency_stop(self) -> None:
         """Sends the safe action at once; LAST comes at the next tick."""
-        time_ns = now_ns()
         self._undecided = False
         self._offset_timer.cancel()
-        elapsed = (time_ns - self._last_command_ns) * 1e-9
-        decision = self.node.control.safe(self._state_or_none(time_ns), elapsed)
-        self._last_command_ns = self.node.send(decision)
+        decision = self._send_safe(now_ns())
         if self.node.episode is not None:
             self.node.episode.interrupted(decision, self._last_command_ns)
             self.node.episode.request_end(EndReason.FAULT)
@@ -154,8 +152,7 @@ class RealtimeClock(ControlClock):
         time_ns = now_ns()
         episode = self.node.episode
         if episode is None:
-            decision = self.node.control.safe(self._state_or_none(time_ns), self.node.spec.period)
-            self._last_command_ns = self.node.send(decision)
+            self._send_safe(time_ns)
             return
         step, lateness_ns = divmod(time_ns - self._origin_ns + self.period_ns // 2, self.period_ns)
         lateness_ns -= self.period_ns // 2
@@ -188,8 +185,7 @@ class RealtimeClock(ControlClock):
         wait = max(self._offset, FIRST_WAIT * self.node.spec.period) if interval is None else self._offset
         self._undecided = not last and wait > 0.0
         if last:
-            decision = self.node.control.safe(self._state_or_none(time_ns), self.node.spec.period)
-            self._last_command_ns = self.node.send(decision)
+            self._send_safe(time_ns)
         elif self._undecided:
             self._offset_timer.timer_period_ns = round(wait * 1e9)
             self._offset_timer.reset()
@@ -222,6 +218,13 @@ class RealtimeClock(ControlClock):
             decision, self._last_command_ns, self._as_executed(self._action_before, decision.action[None])[0]
         )
         self.node.note_decision(decision)
+
+    def _send_safe(self, time_ns: int) -> Decision:
+        # A tick may come soon after an emergency stop: the slew limit counts from there.
+        elapsed = min((time_ns - self._last_command_ns) * 1e-9, self.node.spec.period)
+        decision = self.node.control.safe(self._state_or_none(time_ns), elapsed)
+        self._last_command_ns = self.node.send(decision)
+        return decision
 
     def _as_executed(self, before: Array, actions: Array) -> Array:
         """Means between samples of commands [n, action_size] that each come a little after the sample; `before` is the

@@ -141,7 +141,9 @@ class RobotNode(Node):
         if self.control.guard.emergency_stop:
             reason = "the emergency stop is latched"
         elif decision.fallback:
-            reason = f"no valid row from {self.control.executor.selected!r}"
+            executor, step = self.control.executor, self.episode.step if self.episode is not None else 0
+            uncertain = executor.is_uncertain(executor.selected, step)
+            reason = f"{'too uncertain a plan' if uncertain else 'no valid row'} from {executor.selected!r}"
         else:
             reason = "selected"
         self.set_active(decision.controller, reason)
@@ -169,6 +171,9 @@ class RobotNode(Node):
         self.health.set("mode", self.configuration.mode)
         self.health.set("episode", self.episode_number)
         self.health.set("active_controller", self._active[0])
+        self.health.set("uncertain_plans", self.control.executor.uncertain_plans)
+        for kind, count in self.control.guard.held_back.items():
+            self.health.set(f"held_back/{kind}", count)
         for name, value in self.statistics.figures().items():
             self.health.set(name, value)
 
