@@ -14,7 +14,9 @@ from mbrl_core.config import parameter
 
 Message = TypeVar("Message")
 
-CORRUPTIONS = ("nan", "inf", "short", "long")
+# A YAML file takes nan and inf for numbers, so kinds have longer names.
+CORRUPTIONS = ("not_a_number", "infinite", "too_short", "too_long")
+VALUES = {"not_a_number": float("nan"), "infinite": float("inf")}
 ANY = "any"
 
 
@@ -34,9 +36,10 @@ class Faults:
     )
     corrupt: float = parameter(0.0, "Share of the messages that are spoiled", minimum=0.0, maximum=1.0)
     corruption: str = parameter(
-        ANY, "nan, inf: one number becomes that; short, long: a number is missing or too many; any: one of these",
+        ANY,
+        "not_a_number, infinite: one number becomes that; too_short, too_long: one missing or too many; any of them",
         choices=(*CORRUPTIONS, ANY),
-    )  # fmt: skip
+    )
     freeze: bool = parameter(
         False, "The numbers of the first message from now on come again and again, with the stamps of new ones"
     )
@@ -123,11 +126,11 @@ class FaultyLine(Generic[Message]):
 def spoil_numbers(numbers: list[float], kind: str, random: np.random.Generator) -> list[float]:
     """A copy of `numbers` [n] spoiled in one of CORRUPTIONS; one that is empty can only become longer."""
     spoiled = list(numbers)
-    if kind == "long" or not spoiled:
+    if kind == "too_long" or not spoiled:
         return [*spoiled, 0.0]
     index = int(random.integers(len(spoiled)))
-    if kind == "short":
+    if kind == "too_short":
         del spoiled[index]
     else:
-        spoiled[index] = float(kind)
+        spoiled[index] = VALUES[kind]
     return spoiled

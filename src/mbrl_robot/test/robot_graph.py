@@ -73,7 +73,9 @@ class Graph:
         self._nodes.append(node)
         return node
 
-    def start(self, name: str, remap: dict[str, str] | None = None, **parameters: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, name: str, remap: dict[str, str] | None = None, parameter_file: Path | None = None, **parameters: Any
+    ) -> subprocess.Popen[bytes]:
         """Starts a node of this package with topics renamed by `remap`; its output is kept for `output`."""
         parameters.setdefault("robot_file", ROBOTS / "cartpole.yaml")
         command = [
@@ -84,6 +86,8 @@ class Graph:
         ]
         for key, value in parameters.items():
             command += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
+        if parameter_file is not None:
+            command += ["--params-file", str(parameter_file)]
         for old, new in (remap or {}).items():
             command += ["-r", f"{old}:={new}"]
         environment = {

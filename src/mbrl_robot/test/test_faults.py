@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mbrl_robot.faults import ANY, CORRUPTIONS, Faults, FaultyLine, spoil_numbers
+from mbrl_robot.faults import ANY, CORRUPTIONS, VALUES, Faults, FaultyLine, spoil_numbers
 
 INTERVAL_NS = 10_000_000
 Numbers = list[float]
@@ -69,10 +69,10 @@ def test_reordered_messages_come_after_the_next() -> None:
 def test_each_corruption(kind: str) -> None:
     out = passed(line_of(4, corrupt=1.0, corruption=kind))
     for message in out:
-        if kind in ("nan", "inf"):
+        if kind in VALUES:
             assert len(message) == 2 and sum(not math.isfinite(value) for value in message) == 1
         else:
-            assert len(message) == {"short": 1, "long": 3}[kind]
+            assert len(message) == {"too_short": 1, "too_long": 3}[kind]
 
 
 def test_any_corruption_is_each_of_them_sometimes() -> None:

@@ -2,6 +2,7 @@
 """robot_node and mujoco_node with faulty_backend_node between: every fault, live, and what becomes of it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,8 +103,8 @@ def test_without_faults_an_episode_runs_as_ever(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("corruption", "kind"), [("nan", "non_finite"), ("inf", "non_finite"), ("short", "wrong_length"),
-                             ("long", "wrong_length")],
+    ("corruption", "kind"), [("not_a_number", "non_finite"), ("infinite", "non_finite"), ("too_short", "wrong_length"),
+                             ("too_long", "wrong_length")],
 )  # fmt: skip
 def test_spoiled_joint_states_are_refused_and_end_the_episode_when_no_other_come(
     scene: Scene, corruption: str, kind: str
@@ -163,7 +164,7 @@ def test_frozen_joint_states_keep_their_numbers_and_get_new_stamps(scene: Scene)
     assert (states == states[0]).all() and not scene.has_ended(episode)
 
 
-@pytest.mark.parametrize(("corruption", "kind"), [("nan", "non_finite"), ("long", "wrong_length")])
+@pytest.mark.parametrize(("corruption", "kind"), [("not_a_number", "non_finite"), ("too_long", "wrong_length")])
 def test_spoiled_commands_are_refused_by_the_backend(scene: Scene, corruption: str, kind: str) -> None:
     scene.start()
     before = scene.refused("mujoco", kind)
@@ -192,10 +193,21 @@ def test_frozen_and_doubled_commands(scene: Scene) -> None:
     [
         ({"joint_states__drop": 1.5}, "joint_states.drop"),
         ({"commands__delay": -1.0}, "commands.delay"),
-        ({"commands__corruption": "rust"}, "'rust', expected one of nan, inf, short, long, any"),
+        ({"commands__corruption": "rust"}, "'rust', expected one of not_a_number, infinite, too_short, too_long, any"),
         ({"seed": 4}, "seed"),
     ],
 )
 def test_bad_parameters_are_refused_by_name(scene: Scene, values: dict[str, object], text: str) -> None:
     answer = scene.set(**values)
     assert not answer.successful and text in answer.reason
+
+
+def test_the_parameter_file_of_the_documentation_is_one(graph: Graph, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "safety.md").read_text()
+    content = next(block for block in text.split("```yaml\n") if block.startswith("/**/faulty_backend")).partition(
+        "```"
+    )
+    file = tmp_path / "faults.yaml"
+    file.write_text(content[0])
+    graph.start("faulty_backend", parameter_file=file)
+    graph.wait(lambda: graph.diagnostics.get("/faulty_backend", {}).get("message", "").startswith("faults are on"))
