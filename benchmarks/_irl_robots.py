@@ -37,6 +37,7 @@ CONFIG = Path(__file__).resolve().parents[1] / "config"
 DEMONSTRATIONS, UNSEEN, CHOSEN_BY = 20, 10, 6  # episodes
 HEAVIER = 1.5
 TURNED = 1.0  # rad, standard deviation of every angle where new starts are; demonstrations begin within 0.06 to 0.1
+SAME_STARTS = "_same_starts"  # ends the columns of episodes that begin as demonstrations do
 EXPLORATION = 0.03  # noise on the learner's own episodes, half ranges
 CLONING = FitConfig(gradient_steps=6000, batch_size=256)
 COMMON = {"kind": "icem", "iterations": 3, "propagation": "mean", "particles": 1}
@@ -77,7 +78,7 @@ def learned_run(name: str, seed: int, folder: Path, model: str, plot: bool = Fal
     policy = make_policy("mlp", {}, robot.spec, seed)
     fit_policy(policy, Labels.joined([Labels.of_rollout(each) for each in shown]), CLONING, seed, lambda: True, True)
     row: dict[str, Any] = {"part": name, "seed": seed, "model": model}
-    for suffix, judged in (("", turned(changed)), ("_same_starts", changed)):
+    for suffix, judged in (("", turned(changed)), (SAME_STARTS, changed)):
         row |= {f"{key}{suffix}": value for key, value in scores(judged, task, learned, policy, twin, seed).items()}
     return row | {
         "return_shown": round(mean_return(shown), 3), "return_learner": round(own, 3),

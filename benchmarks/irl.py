@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _irl_robots import ROBOTS, learned_run
+from _irl_robots import ROBOTS, SAME_STARTS, learned_run
 from _irl_tabular import gridworld_run, objectworld_run
 from _learning import lower_bound_of_interquartile_mean
 from _twin import compile_library
@@ -99,29 +99,31 @@ def bars_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             losses = column(part, "value_difference")
             bound = -lower_bound_of_interquartile_mean([-value for value in losses])
             result.append(bar(f"{part}_value_difference", bound, at_most=most))
-    for name in ROBOTS:
-        scores, cloned = column(name, "S"), column(name, "S_bc")
-        if scores:
-            differences = [ours - theirs for ours, theirs in zip(scores, cloned, strict=True)]
-            result.append(bar(f"{name}_S", lower_bound_of_interquartile_mean(scores), at_least=0.9))
-            result.append(bar(f"{name}_S_less_bc", lower_bound_of_interquartile_mean(differences), at_least=0.0))
+    for name, (score, difference) in lower_bounds(rows, "").items():
+        result.append(bar(f"{name}_S", score, at_least=0.9))
+        result.append(bar(f"{name}_S_less_bc", difference, at_least=0.0))
     return result
 
 
-def same_starts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The bounds of `bars_of` from starts like those that were shown, by robot."""
-    figures = {}
+def lower_bounds(rows: Sequence[dict[str, Any]], starts: str) -> dict[str, tuple[float, float]]:
+    """By robot that ran, those of S and of S less that of cloning, of the columns that end with `starts`."""
+    found = {}
     for name in ROBOTS:
-        own = [row for row in rows if row["part"] == name]
-        if own:
-            pairs = [(row["S_same_starts"], row["S_bc_same_starts"]) for row in own]
-            figures[name] = {
-                "S_same_starts": round(lower_bound_of_interquartile_mean([ours for ours, _ in pairs]), 4),
-                "S_less_bc_same_starts": round(
-                    lower_bound_of_interquartile_mean([ours - theirs for ours, theirs in pairs]), 4
-                ),
-            }
-    return figures
+        pairs = [(row[f"S{starts}"], row[f"S_bc{starts}"]) for row in rows if row["part"] == name]
+        if pairs:
+            found[name] = (
+                lower_bound_of_interquartile_mean([ours for ours, _ in pairs]),
+                lower_bound_of_interquartile_mean([ours - theirs for ours, theirs in pairs]),
+            )
+    return found
+
+
+def same_starts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the bars are from starts like those that were shown, by robot."""
+    return {
+        name: {"S_same_starts": round(score, 4), "S_less_bc_same_starts": round(difference, 4)}
+        for name, (score, difference) in lower_bounds(rows, SAME_STARTS).items()
+    }
 
 
 if __name__ == "__main__":

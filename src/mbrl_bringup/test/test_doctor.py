@@ -13,7 +13,8 @@ from test_swap import Graph, graph, start_robot  # noqa: F401 - graph is a fixtu
 
 from mbrl_bringup.doctor.finding import ATTENTION, WELL, WRONG, Finding, worst
 from mbrl_bringup.doctor.graph import Endpoint, Snapshot, Status, graph_findings
-from mbrl_bringup.doctor.machine import MEGABYTE, Machine, discovery_findings, machine_findings
+from mbrl_bringup.doctor.machine import LEAST_DISK, MEGABYTE, Machine, discovery_findings, machine_findings
+from mbrl_policy.nodes.recorder_node import RecorderConfig
 
 GOOD = Machine(8, 0.5, 8000 * MEGABYTE, 50_000 * MEGABYTE, Path("runs"), -1, 99, True, False)
 STEP = "mbrl_msgs/msg/TimeStep"
@@ -75,6 +76,10 @@ def test_what_a_machine_lacks_is_named(change: dict[str, object], level: str, to
 def test_what_keeps_nodes_apart_is_named(environment: dict[str, str], level: str, told: str) -> None:
     (found,) = bad(discovery_findings(environment))
     assert found.level == level and told in found.text and found.advice
+
+
+def test_the_recorders_limit_is_the_one_that_it_has() -> None:
+    assert RecorderConfig().minimum_free_space * MEGABYTE == LEAST_DISK
 
 
 def test_a_system_that_runs_is_well() -> None:

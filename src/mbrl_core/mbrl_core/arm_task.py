@@ -3,12 +3,12 @@
 
 from mbrl_core.libraries import Batch, array_library
 from mbrl_core.obstacles import ChainPoint
-from mbrl_core.task import Task
+from mbrl_core.reaching import Reaching
 
 Vector = tuple[Batch, Batch, Batch]
 
 
-class ArmTip(Task):
+class ArmTip(Reaching):
     """Tip of a seven-joint arm at a point: -w_distance |tip - goal| - w_close (1 - exp(-|tip - goal|^2 / width^2))
     - w_action |a|^2 - w_velocity |velocity|^2.
 
@@ -28,13 +28,10 @@ class ArmTip(Task):
         return sum((place - wanted) ** 2 for place, wanted in zip(tip, self.goal, strict=True))
 
     def reward(self, state: Batch, action: Batch, next_state: Batch) -> Batch:
-        library = array_library(next_state)
-        squared = self.squared_distance(next_state)
-        far = self.weights["distance"] * library.sqrt(squared + 1e-8)
-        close = self.weights["close"] * (1.0 - library.exp(-squared / self.parameters["width"] ** 2))
+        distance = self.distance_cost(self.squared_distance(next_state))
         effort = (action * action).sum(-1)
         speed = (next_state[..., 7:] * next_state[..., 7:]).sum(-1)
-        return -(far + close + self.weights["action"] * effort + self.weights["velocity"] * speed)
+        return -(distance + self.weights["action"] * effort + self.weights["velocity"] * speed)
 
     def state_is_success(self, state: Batch) -> Batch:
         return self.squared_distance(state) < 0.02**2

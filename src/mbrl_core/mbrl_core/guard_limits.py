@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mbrl_core.robot_keys import refuse_unknown
 from mbrl_core.specs import SpecError
 
 SECTIONS = ("soft_stop", "velocity", "predicted_std")
@@ -55,10 +56,10 @@ def parse_guard_limits(
     state_names: Sequence[str],
 ) -> GuardLimits:
     """Reads the section. Raises SpecError that names the key, what came and what was expected."""
-    _refuse_unknown("guard", content, SECTIONS)
-    _refuse_unknown("guard.soft_stop", content.get("soft_stop") or {}, action_joints)
-    _refuse_unknown("guard.velocity", content.get("velocity") or {}, action_joints)
-    _refuse_unknown("guard.predicted_std", content.get("predicted_std") or {}, state_names)
+    refuse_unknown("guard", content, SECTIONS)
+    refuse_unknown("guard.soft_stop", content.get("soft_stop") or {}, action_joints)
+    refuse_unknown("guard.velocity", content.get("velocity") or {}, action_joints)
+    refuse_unknown("guard.predicted_std", content.get("predicted_std") or {}, state_names)
     soft_stops = content.get("soft_stop") or {}
     speeds = content.get("velocity") or {}
     spreads = content.get("predicted_std") or {}
@@ -77,7 +78,7 @@ def parse_guard_limits(
 
 def _soft_stop(name: str, content: dict[str, Any], limits: tuple[float, float]) -> SoftStop:
     where = f"guard.soft_stop.{name}"
-    _refuse_unknown(where, content, ("margin", "braking"))
+    refuse_unknown(where, content, ("margin", "braking"))
     margin = _positive(f"{where}.margin", content.get("margin"), or_zero=True)
     braking = _positive(f"{where}.braking", content.get("braking", 0.0), or_zero=True)
     lower, upper = limits[0] + margin, limits[1] - margin
@@ -90,7 +91,7 @@ def _soft_stop(name: str, content: dict[str, Any], limits: tuple[float, float]) 
 
 def _speed(name: str, content: dict[str, Any]) -> SpeedLimit:
     where = f"guard.velocity.{name}"
-    _refuse_unknown(where, content, ("limit", "braking"))
+    refuse_unknown(where, content, ("limit", "braking"))
     return SpeedLimit(
         _positive(f"{where}.limit", content.get("limit")),
         _positive(f"{where}.braking", content.get("braking", 0.0), or_zero=True),
@@ -103,11 +104,3 @@ def _positive(where: str, value: Any, or_zero: bool = False) -> float:
     if not math.isfinite(number) or number < 0.0 or (number == 0.0 and not or_zero):
         raise SpecError(f"{where}: got {value!r}, expected a number {'at least' if or_zero else 'above'} 0")
     return number
-
-
-def _refuse_unknown(where: str, content: Any, known: Sequence[str]) -> None:
-    if not isinstance(content, dict):
-        raise SpecError(f"{where}: got {content!r}, expected a mapping")
-    unknown = sorted(set(map(str, content)) - set(known))
-    if unknown:
-        raise SpecError(f"{where}: unknown key {unknown[0]!r}, expected one of {', '.join(known)}")

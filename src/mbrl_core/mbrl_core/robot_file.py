@@ -37,6 +37,7 @@ import numpy as np
 import yaml
 
 from mbrl_core.guard_limits import GuardLimits, parse_guard_limits
+from mbrl_core.robot_keys import refuse_unknown
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, SpecError, StateSpec
 
 UNITS = {"linear": ("m", "m/s"), "angular": ("rad", "rad/s")}
@@ -129,12 +130,12 @@ def load_robot(path: str | Path) -> Robot:
 
 
 def _parse(content: dict[str, Any], path: Path) -> Robot:
-    _refuse_unknown("robot file", content, TOP_LEVEL_KEYS)
+    refuse_unknown("robot file", content, TOP_LEVEL_KEYS)
     joints = tuple(_joint(item) for item in content["joints"])
     names = [joint.name for joint in joints]
     action_joints = tuple(_joint_index(item["joint"], names) for item in content["actions"])
     control = dict(content["control"])
-    _refuse_unknown("control", control,
+    refuse_unknown("control", control,
                     ("period", "command_offset", "max_open_loop_steps", "command_topic", "chain"))  # fmt: skip
     mjcf = _resolve(content["mjcf"], path) if content.get("mjcf") else None
     spec = RobotSpec(
@@ -149,7 +150,7 @@ def _parse(content: dict[str, Any], path: Path) -> Robot:
     if not 0.0 <= command_offset < spec.period:
         raise SpecError(f"control.command_offset: got {command_offset}, expected 0 <= offset < period {spec.period}")
     simulation = dict(content.get("simulation", {}))
-    _refuse_unknown("simulation", simulation, ("steps_per_control", "realtime_substeps", "command_timeout"))
+    refuse_unknown("simulation", simulation, ("steps_per_control", "realtime_substeps", "command_timeout"))
     return Robot(
         spec=spec,
         joints=joints,
@@ -173,7 +174,7 @@ def _parse(content: dict[str, Any], path: Path) -> Robot:
 
 
 def _joint(item: dict[str, Any]) -> Joint:
-    _refuse_unknown("joint", item, ("name", "kind", "position_limits", "velocity_limit"))
+    refuse_unknown("joint", item, ("name", "kind", "position_limits", "velocity_limit"))
     if item["kind"] not in UNITS:
         raise SpecError(f"joint {item['name']!r} kind: got {item['kind']!r}, expected linear or angular")
     low, high = item.get("position_limits") or (-math.inf, math.inf)
@@ -202,7 +203,7 @@ def _state_spec(joints: tuple[Joint, ...]) -> StateSpec:
 
 def _action_spec(items: list[dict[str, Any]], joints: tuple[Joint, ...], indices: tuple[int, ...]) -> ActionSpec:
     for item in items:
-        _refuse_unknown("action", item, ("joint", "interface", "limits", "scale", "slew"))
+        refuse_unknown("action", item, ("joint", "interface", "limits", "scale", "slew"))
     kinds = [joints[index].kind for index in indices]
     units = {
         "effort": lambda kind: EFFORT_UNITS[kind],
@@ -225,7 +226,7 @@ def _action_spec(items: list[dict[str, Any]], joints: tuple[Joint, ...], indices
 
 
 def _start(content: dict[str, Any], joints: int) -> StartDistribution:
-    _refuse_unknown("start", content, ("position", "velocity"))
+    refuse_unknown("start", content, ("position", "velocity"))
     fields: dict[str, tuple[float, ...]] = {}
     for part in ("position", "velocity"):
         for moment in ("mean", "std"):
@@ -239,7 +240,7 @@ def _start(content: dict[str, Any], joints: int) -> StartDistribution:
 
 
 def _safe_action(content: dict[str, Any], action_size: int) -> SafeAction:
-    _refuse_unknown("safe_action", content, ("kind", "gains"))
+    refuse_unknown("safe_action", content, ("kind", "gains"))
     kind = content.get("kind", "zero")
     if kind not in SAFE_ACTIONS:
         raise SpecError(f"safe_action.kind: got {kind!r}, expected one of {', '.join(SAFE_ACTIONS)}")
@@ -247,12 +248,6 @@ def _safe_action(content: dict[str, Any], action_size: int) -> SafeAction:
     if len(gains) != action_size:
         raise SpecError(f"safe_action.gains: got {len(gains)} entries, expected {action_size}, one for each action")
     return SafeAction(kind, gains)
-
-
-def _refuse_unknown(where: str, mapping: dict[str, Any], known: tuple[str, ...]) -> None:
-    unknown = sorted(set(mapping) - set(known))
-    if unknown:
-        raise SpecError(f"{where}: unknown key {unknown[0]!r}, expected one of {', '.join(known)}")
 
 
 def _resolve(reference: str, robot_file: Path) -> Path:

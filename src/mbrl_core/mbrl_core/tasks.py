@@ -15,6 +15,7 @@ from mbrl_core.config import ConfigurationError
 from mbrl_core.learned_reward import LearnedReward
 from mbrl_core.libraries import Batch, array_library
 from mbrl_core.obstacles import ORIGIN, ChainPoint, hanging_link, planar_link
+from mbrl_core.reaching import Reaching
 from mbrl_core.task import Task
 
 __all__ = [
@@ -126,7 +127,7 @@ class AcrobotTip(Task):
         return [ORIGIN, elbow, tip]
 
 
-class ReacherTip(Task):
+class ReacherTip(Reaching):
     """Planar two-link reacher: -w_distance |tip - goal| - w_close (1 - exp(-|tip - goal|^2 / width^2))
     - w_action |a|^2 - w_velocity |velocity|^2.
 
@@ -155,13 +156,10 @@ class ReacherTip(Task):
         return (horizontal - self.goal[0]) ** 2 + (vertical - self.goal[1]) ** 2
 
     def reward(self, state: Batch, action: Batch, next_state: Batch) -> Batch:
-        library = array_library(next_state)
-        squared = self.squared_distance(next_state)
-        far = self.weights["distance"] * library.sqrt(squared + 1e-8)
-        close = self.weights["close"] * (1.0 - library.exp(-squared / self.parameters["width"] ** 2))
+        distance = self.distance_cost(self.squared_distance(next_state))
         effort = action[..., 0] * action[..., 0] + action[..., 1] * action[..., 1]
         speed = next_state[..., 2] * next_state[..., 2] + next_state[..., 3] * next_state[..., 3]
-        return -(far + close + self.weights["action"] * effort + self.weights["velocity"] * speed)
+        return -(distance + self.weights["action"] * effort + self.weights["velocity"] * speed)
 
     def state_is_success(self, state: Batch) -> Batch:
         return self.squared_distance(state) < 0.01**2

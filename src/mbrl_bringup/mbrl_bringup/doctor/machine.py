@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mbrl_robot.nodes.configuration import RobotConfiguration
+
 from .finding import ATTENTION, WELL, WRONG, Finding
 
 MEGABYTE = 2**20
-LEAST_DISK, LITTLE_DISK = 200 * MEGABYTE, 2000 * MEGABYTE  # a recorder refuses to start below the first
+LEAST_DISK, LITTLE_DISK = 200 * MEGABYTE, 2000 * MEGABYTE  # the first is recorder_node's `minimum_free_space`
 LEAST_MEMORY = 1000 * MEGABYTE  # a learner, a planner and a robot with torch in two of them
 LEAST_LOCKED = 512 * MEGABYTE  # what robot_node has in memory when it runs
-PRECEDENCE = 50  # real-time priority that robot_node asks for
 FIRST_PORT, PORTS_A_DOMAIN = 7400, 250  # of DDS (RTPS 2.5, section 9.6.1.1)
 
 
@@ -94,11 +95,12 @@ def _locking(machine: Machine) -> Finding:
 
 
 def _precedence(machine: Machine) -> Finding:
-    if machine.privileged or machine.priority == -1 or machine.priority >= PRECEDENCE:
+    asked = RobotConfiguration().scheduling_priority
+    if machine.privileged or machine.priority == -1 or machine.priority >= asked:
         return Finding(WELL, "robot_node may take precedence over other processes")
     return Finding(
         ATTENTION, f"robot_node may not take precedence: its greatest real-time priority is {machine.priority}",
-        f"ticks wait for whatever else runs; in /etc/security/limits.conf: `USER - rtprio {PRECEDENCE}`",
+        f"ticks wait for whatever else runs; in /etc/security/limits.conf: `USER - rtprio {asked}`",
     )  # fmt: skip
 
 

@@ -295,4 +295,6 @@ def _windows(
 
 def _potential_config(config: GuidedCostConfig) -> RewardConfig:
     """h of the adversarial objective: a function of the state alone."""
-    return RewardConfig(config.members, config.hidden, head="linear", first_effort=1e-9)
+    return RewardConfig(
+        members=config.members, hidden=config.hidden, head="linear", angle_pairs=config.angle_pairs, first_effort=1e-9
+    )

@@ -33,8 +33,7 @@ class Samples:
 
     def rows(self, index: Tensor) -> "Samples":
         """Of the starts `index` [b]."""
-        parts = (self.states, self.actions, self.whole, self.steps, self.limits, self.finite)
-        return Samples(*(part[index] for part in parts))
+        return Samples(*(part[index] for part in vars(self).values()))
 
 
 def guided_loss(config: GuidedCostConfig, model: RewardModel, data: Samples) -> tuple[Tensor, tuple[float, float]]:
