@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: a process that no earlier test's middleware lives on in."""
+"""What all tests share: a process that no earlier test's middleware lives on in, a ROS domain, and two halves."""
 
 import gc
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from mbrl_bringup.domains import reserved_domain
+
+# What a test module, or one beside it that it imports, names where it starts nodes or processes.
+_GRAPH = re.compile(r"\b(rclpy|subprocess|reserved_domain|free_domain|RunRequest)\b")
+_IMPORT = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
 _TASKS = Path("/proc/self/task")
 _settled = 0
 
@@ -25,3 +34,42 @@ def pytest_runtest_logfinish() -> None:
     if _threads() > _settled:
         gc.collect()
     _settled = _threads()
+
+
+@pytest.fixture(scope="module")
+def free_domain() -> Iterator[int]:
+    """A ROS domain that nobody else on this machine is in, for the tests of a module."""
+    with reserved_domain() as domain:
+        yield domain
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--half` lets two processes share the tests: graphs wait more than they compute."""
+    parser.addoption(
+        "--half", choices=("graphs", "calculations"), help="only modules that start nodes or processes, or only others"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Calculations run beside graphs that keep to the clock: they get what those leave."""
+    if config.getoption("--half") == "calculations" and hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keeps the half that was asked for."""
+    half = config.getoption("--half")
+    if half is None:
+        return
+    graphs = {path for path in {item.path for item in items} if _starts_processes(path, set())}
+    config.hook.pytest_deselected(items=[item for item in items if (item.path in graphs) != (half == "graphs")])
+    items[:] = [item for item in items if (item.path in graphs) == (half == "graphs")]
+
+
+def _starts_processes(module: Path, seen: set[Path]) -> bool:
+    text = module.read_text(encoding="utf-8")
+    if _GRAPH.search(text):
+        return True
+    seen.add(module)
+    beside = {module.parent / f"{name}.py" for name in _IMPORT.findall(text)} - seen
+    return any(_starts_processes(path, seen) for path in beside if path.is_file())

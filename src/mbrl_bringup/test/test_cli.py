@@ -211,9 +211,9 @@ def test_only_this_machine_is_heard_unless_asked_for_more(outside: dict[str, str
         inside = handover.variables(Places(ROOT), inside)
 
 
-def test_nodes_share_no_memory_in_which_a_killed_one_could_hold_a_lock() -> None:
+def test_nodes_share_no_memory_in_which_a_killed_one_could_hold_a_lock(free_domain: int) -> None:
     program = (
-        "import rclpy; rclpy.init(domain_id=58); node = rclpy.create_node('here')\n"
+        f"import rclpy; rclpy.init(domain_id={free_domain}); node = rclpy.create_node('here')\n"
         "print([line for line in open('/proc/self/maps') if '/dev/shm/fast' in line])"
     )
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("ROS_", "FASTDDS_"))}

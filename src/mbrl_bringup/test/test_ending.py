@@ -33,12 +33,12 @@ NODES = {
 
 
 @pytest.mark.parametrize("module", NODES)
-def test_an_ended_node_leaves_nothing_behind(module: str, tmp_path: Path) -> None:
+def test_an_ended_node_leaves_nothing_behind(module: str, tmp_path: Path, free_domain: int) -> None:
     command = [sys.executable, "-c", PROGRAM, module, "--ros-args"]
     for name, value in NODES[module].items():
         command += ["-p", f"{name}:={value}"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, "ROS_DOMAIN_ID": "19"}, stdout=subprocess.PIPE, text=True
+        command, cwd=tmp_path, env={**os.environ, "ROS_DOMAIN_ID": str(free_domain)}, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None

@@ -19,11 +19,11 @@ COMMAND = [sys.executable, "-c", "import sys; from mbrl_bringup.cli import main;
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def started(tmp_path: Path, free_domain: int) -> Iterator["subprocess.Popen[bytes]"]:
     """The graph of the pendulum, recording into tmp_path / "run"."""
     arguments = ["mbrl.launch.yaml", "robot:=pendulum", f"run_directory:={tmp_path / 'run'}"]
     process = subprocess.Popen(
-        [*COMMAND, "launch", *arguments], stdout=subprocess.DEVNULL, env=_environment(tmp_path, 17)
+        [*COMMAND, "launch", *arguments], stdout=subprocess.DEVNULL, env=_environment(tmp_path, free_domain)
     )
     yield process
     process.kill()
@@ -81,19 +81,19 @@ def test_no_node_outlives_the_launch_and_the_bag_is_readable(
     assert {"/time_step", "/joint_states", "/robot_spec"} <= topics
 
 
-def _launch_to_its_end(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def _launch_to_its_end(root: Path, domain: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [*COMMAND, "launch", "mbrl.launch.yaml", *arguments, f"run_directory:={root / 'run'}"],
         capture_output=True,
         text=True,
-        env=_environment(root, 18),
+        env=_environment(root, domain),
         timeout=60.0,
         check=False,
     )
 
 
-def test_an_unknown_robot_ends_the_launch_and_is_named(tmp_path: Path) -> None:
-    result = _launch_to_its_end(tmp_path, "robot:=cartpool")
+def test_an_unknown_robot_ends_the_launch_and_is_named(tmp_path: Path, free_domain: int) -> None:
+    result = _launch_to_its_end(tmp_path, free_domain, "robot:=cartpool")
     assert result.returncode == 1
     names = ", ".join(sorted(path.name for path in ROBOTS.glob("*.yaml")))
     assert "arm.yaml, cartpole.yaml" in names
@@ -101,10 +101,10 @@ def test_an_unknown_robot_ends_the_launch_and_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in result.stdout + result.stderr
 
 
-def test_a_node_that_fails_ends_the_launch_and_says_why(tmp_path: Path) -> None:
+def test_a_node_that_fails_ends_the_launch_and_says_why(tmp_path: Path, free_domain: int) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("/**/experiment:\n  ros__parameters: {robot_file: /no/such/robot.yaml}\n", encoding="utf-8")
-    result = _launch_to_its_end(tmp_path, "robot:=pendulum", f"parameters:={wrong}")
+    result = _launch_to_its_end(tmp_path, free_domain, "robot:=pendulum", f"parameters:={wrong}")
     assert result.returncode == 1
     assert "/no/such/robot.yaml" in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr

@@ -15,7 +15,7 @@ def _one_thread() -> None:
 
 
 @pytest.fixture
-def make_graph() -> Iterator[Callable[..., "Graph"]]:  # type: ignore[name-defined]  # noqa: F821
+def make_graph(free_domain: int) -> Iterator[Callable[..., "Graph"]]:  # type: ignore[name-defined]  # noqa: F821
     """Makes the graph with parameters of the planner node given as `name=value` texts."""
     from graph import Graph
 
@@ -24,7 +24,7 @@ def make_graph() -> Iterator[Callable[..., "Graph"]]:  # type: ignore[name-defin
 
     def make(*parameters: str) -> Graph:
         arguments = [item for parameter in parameters for item in ("-p", parameter)]
-        rclpy.init(args=["--ros-args", *arguments], domain_id=50 + os.getpid() % 10)
+        rclpy.init(args=["--ros-args", *arguments], domain_id=free_domain)
         graphs.append(Graph())
         return graphs[-1]
 

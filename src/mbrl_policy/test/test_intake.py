@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What waits in subscriptions is taken whole, in the order in which it came, and wakes nobody."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from std_msgs.msg import Float64, String
 from mbrl_policy.nodes.intake import Intake
 from mbrl_ros.qos import STATUS
 
-DOMAIN = 40 + os.getpid() % 10  # from 70 on they are reserved for whole graphs
 NAMES, NUMBERS = 3, 5
 
 
@@ -30,10 +28,10 @@ class Graph:
 
 
 @pytest.fixture
-def graph() -> Iterator[Graph]:
+def graph(free_domain: int) -> Iterator[Graph]:
     contexts = [rclpy.Context(), rclpy.Context()]
     for context in contexts:
-        rclpy.init(context=context, domain_id=DOMAIN)
+        rclpy.init(context=context, domain_id=free_domain)
     publisher = rclpy.create_node("publisher", context=contexts[0])
     taker = rclpy.create_node("taker", context=contexts[1])
     names = publisher.create_publisher(String, "names", STATUS)

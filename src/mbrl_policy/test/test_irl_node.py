@@ -28,8 +28,8 @@ SETTINGS = {**QUICK, "planner": PLANNER}
 
 
 @pytest.fixture
-def graph(tmp_path: Path) -> Iterator[Graph]:
-    made = Graph(tmp_path, "lockstep")
+def graph(tmp_path: Path, free_domain: int) -> Iterator[Graph]:
+    made = Graph(tmp_path, "lockstep", free_domain)
     yield made
     made.close()
 

@@ -138,14 +138,14 @@ class Graph:
 
 
 @pytest.fixture
-def make_graph() -> Iterator[Callable[..., Graph]]:
+def make_graph(free_domain: int) -> Iterator[Callable[..., Graph]]:
     """Makes the graph with parameters of the node given as `name:=value` texts."""
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     graphs: list[Graph] = []
 
     def make(*parameters: str) -> Graph:
         arguments = [item for parameter in parameters for item in ("-p", parameter)]
-        rclpy.init(args=["--ros-args", *arguments], domain_id=60 + os.getpid() % 10)
+        rclpy.init(args=["--ros-args", *arguments], domain_id=free_domain)
         graphs.append(Graph())
         return graphs[-1]
 

@@ -35,7 +35,6 @@ control: {period: 0.02}
 joints: [{name: x, kind: linear}]
 actions: [{joint: x, limits: [-1.0, 1.0], scale: 2.0}]
 """
-DOMAIN = 60 + os.getpid() % 10
 RECORDER = "from mbrl_policy.nodes.executables import recorder_node; recorder_node()"
 # A recorder that is driven by hand: it waits while standard input says so, and then gets so many wake-ups.
 STALLED = """
@@ -58,12 +57,13 @@ sys.stdin.readline()
 class Robot:
     """Publishes what a robot would, and hears what the recorder says of itself."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, domain: int) -> None:
+        self._domain = domain
         self.robot_file = directory / "slide.yaml"
         self.robot_file.write_text(ROBOT_FILE, encoding="utf-8")
         self.spec = load_robot(self.robot_file).spec
         self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=DOMAIN)
+        rclpy.init(context=self.context, domain_id=domain)
         self.node = rclpy.create_node("robot", context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
@@ -89,7 +89,7 @@ class Robot:
             command += ["-p", f"{name}:={value}"]
         process = subprocess.Popen(
             command,
-            env={**os.environ, "ROS_DOMAIN_ID": str(DOMAIN)},
+            env={**os.environ, "ROS_DOMAIN_ID": str(self._domain)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -138,8 +138,8 @@ class Robot:
 
 
 @pytest.fixture
-def robot(tmp_path: Path) -> Iterator[Robot]:
-    robot = Robot(tmp_path)
+def robot(tmp_path: Path, free_domain: int) -> Iterator[Robot]:
+    robot = Robot(tmp_path, free_domain)
     yield robot
     robot.close()
 

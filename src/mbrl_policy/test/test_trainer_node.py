@@ -19,11 +19,11 @@ from mbrl_policy.training import SimulatedRobot, make_trainer
 
 
 @pytest.fixture
-def make_graph(tmp_path: Path) -> Iterator[Callable[..., Graph]]:
+def make_graph(tmp_path: Path, free_domain: int) -> Iterator[Callable[..., Graph]]:
     graphs: list[Graph] = []
 
     def make(mode: str, task: bool = True) -> Graph:
-        graphs.append(Graph(tmp_path, mode, task))
+        graphs.append(Graph(tmp_path, mode, free_domain, task))
         return graphs[-1]
 
     yield make

@@ -35,7 +35,6 @@ CONFIG = Path(__file__).resolve().parents[3] / "config"
 ROBOT_FILE = CONFIG / "robots" / "pendulum.yaml"
 ROBOT = load_robot(ROBOT_FILE)
 TASK = task_of_preset(load_preset(CONFIG / "tasks" / f"{ROBOT.task}.yaml", "task"))
-DOMAIN = 60 + os.getpid() % 10
 STEPS = 15
 LINEAR = {"policy": {"kind": "linear"}}
 
@@ -43,10 +42,10 @@ LINEAR = {"policy": {"kind": "linear"}}
 class Graph:
     """Robot, trainer and whoever asks it to train."""
 
-    def __init__(self, folder: Path, mode: str, task: bool = True) -> None:
-        self.folder, self.mode = folder, mode
+    def __init__(self, folder: Path, mode: str, domain: int, task: bool = True) -> None:
+        self.folder, self.mode, self._domain = folder, mode, domain
         self._context = Context()
-        rclpy.init(context=self._context, domain_id=DOMAIN)
+        rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("client", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
@@ -81,7 +80,7 @@ class Graph:
         environment = {
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
             "FASTDDS_DEFAULT_PROFILES_FILE": str(CONFIG / "dds" / "fastdds_local.xml"),
-            **os.environ, "ROS_DOMAIN_ID": str(DOMAIN),
+            **os.environ, "ROS_DOMAIN_ID": str(self._domain),
         }  # fmt: skip
         with open(self.folder / f"{name}.log", "ab") as log:
             self.processes[name] = subprocess.Popen(

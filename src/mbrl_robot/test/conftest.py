@@ -6,20 +6,11 @@ from collections.abc import Iterator
 import pytest
 from robot_graph import Graph
 
-from mbrl_bringup.domains import reserved_domain
-
 
 @pytest.fixture(scope="module")
-def domain() -> int:
-    """Domain of a module; each module overrides it."""
-    raise NotImplementedError("a module with nodes needs a domain of its own")
-
-
-@pytest.fixture(scope="module")
-def free_domain() -> Iterator[int]:
-    """A domain that nobody on this machine uses."""
-    with reserved_domain() as domain:
-        yield domain
+def domain(free_domain: int) -> int:
+    """Domain of a module: none that another run of these tests on this machine is in."""
+    return free_domain
 
 
 @pytest.fixture

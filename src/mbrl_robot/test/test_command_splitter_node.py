@@ -20,16 +20,15 @@ from mbrl_robot.nodes.command_splitter_node import FORCE_TOPIC
 
 CONFIG = Path(__file__).parents[3] / "config"
 ROBOTS = CONFIG / "robots"
-DOMAIN = 24
 COMMAND_TOPIC = "effort_controller/commands"
 
 
 class Bench:
     """A command publisher, and everything that came on the force topics, in order of arrival."""
 
-    def __init__(self, joints: tuple[str, ...]) -> None:
+    def __init__(self, joints: tuple[str, ...], domain: int) -> None:
         self.context = Context()
-        rclpy.init(context=self.context, domain_id=DOMAIN)
+        rclpy.init(context=self.context, domain_id=domain)
         self.node = rclpy.create_node("bench", context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
@@ -74,7 +73,7 @@ class Bench:
         rclpy.shutdown(context=self.context)
 
 
-def start(robot: Path) -> "subprocess.Popen[str]":
+def start(robot: Path, domain: int) -> "subprocess.Popen[str]":
     command = [
         sys.executable,
         "-c",
@@ -83,14 +82,14 @@ def start(robot: Path) -> "subprocess.Popen[str]":
         "-p",
         f"robot_file:={robot}",
     ]
-    environment = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **os.environ, "ROS_DOMAIN_ID": str(DOMAIN)}
+    environment = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **os.environ, "ROS_DOMAIN_ID": str(domain)}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 @pytest.fixture
-def reacher() -> Iterator[tuple[Bench, "subprocess.Popen[str]"]]:
-    bench = Bench(("joint0", "joint1"))
-    process = start(ROBOTS / "reacher.yaml")
+def reacher(domain: int) -> Iterator[tuple[Bench, "subprocess.Popen[str]"]]:
+    bench = Bench(("joint0", "joint1"), domain)
+    process = start(ROBOTS / "reacher.yaml", domain)
     try:
         bench.connect()
         yield bench, process
@@ -124,13 +123,13 @@ def test_silence_is_answered_by_zero_once(reacher: tuple[Bench, "subprocess.Pope
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_zero_is_the_last_word(tmp_path: Path, number: signal.Signals) -> None:
+def test_zero_is_the_last_word(tmp_path: Path, domain: int, number: signal.Signals) -> None:
     content = (ROBOTS / "cartpole.yaml").read_text()
     robot = tmp_path / "patient.yaml"
     robot.write_text(content.replace("command_timeout: 0.2", "command_timeout: 2000.0"))
     assert robot.read_text() != content
-    bench = Bench(("slider",))
-    process = start(robot)
+    bench = Bench(("slider",), domain)
+    process = start(robot, domain)
     try:
         bench.connect()
         bench.send(50.0)
@@ -163,11 +162,11 @@ def test_bad_commands_are_refused(
     assert COMMAND_TOPIC in log and text in log, log
 
 
-def test_robot_without_effort_is_refused(tmp_path: Path) -> None:
+def test_robot_without_effort_is_refused(tmp_path: Path, domain: int) -> None:
     content = (ROBOTS / "cartpole.yaml").read_text().replace("interface: effort", "interface: velocity")
     robot = tmp_path / "velocity.yaml"
     robot.write_text(content)
-    process = start(robot)
+    process = start(robot, domain)
     _, text = process.communicate(timeout=20.0)
     assert process.returncode == 2
     assert "action 'slider' interface: got 'velocity', expected effort" in text

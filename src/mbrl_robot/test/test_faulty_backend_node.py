@@ -20,12 +20,6 @@ REMAP = {"joint_states": "backend/joint_states", "effort_controller/commands": "
 LIMIT = 300.0
 
 
-@pytest.fixture(scope="module")
-def domain(free_domain: int) -> int:
-    """Domain of this module: none that another run of these tests on this machine is in."""
-    return free_domain
-
-
 class Scene:
     """The three nodes, what both sides of the line have heard, and the parameters of the line."""
 

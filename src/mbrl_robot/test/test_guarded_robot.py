@@ -20,12 +20,6 @@ GUARD = {
 }
 
 
-@pytest.fixture(scope="module")
-def domain(free_domain: int) -> int:
-    """Domain of this module: none that another run of these tests on this machine is in."""
-    return free_domain
-
-
 def start(graph: Graph, folder: Path, mode: str) -> None:
     """Both nodes with a cart-pole whose guard is on."""
     content = yaml.safe_load((ROBOTS / "cartpole.yaml").read_text())

@@ -58,12 +58,6 @@ class Backend:
         self._publisher.publish(message)
 
 
-@pytest.fixture(scope="module")
-def domain() -> int:
-    """Domain of this module."""
-    return 34
-
-
 @pytest.fixture
 def backend(shared_graph: Graph) -> Backend:
     """A backend that is well at first, and robot_node."""

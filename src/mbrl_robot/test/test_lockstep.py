@@ -1,18 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """robot_node and mujoco_node in lockstep: exact, repeatable, and never stuck."""
 
-import pytest
 from robot_graph import Graph
 
 from mbrl_msgs.msg import LearnerStatus, Plan, TimeStep
 from mbrl_msgs.srv import StepBackend
 from mbrl_ros import qos
-
-
-@pytest.fixture(scope="module")
-def domain() -> int:
-    """Domain of this module."""
-    return 33
 
 
 def start(graph: Graph, **parameters: object) -> None:

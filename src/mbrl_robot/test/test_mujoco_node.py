@@ -14,12 +14,6 @@ from mbrl_msgs.srv import ResetBackend
 from mbrl_ros import qos
 
 
-@pytest.fixture(scope="module")
-def domain() -> int:
-    """Domain of this module."""
-    return 35
-
-
 class Bench:
     """Commands to the node and the joint states from it."""
 

@@ -15,12 +15,6 @@ from std_msgs.msg import Float64MultiArray
 FORBIDDEN = ("torch",)
 
 
-@pytest.fixture(scope="module")
-def domain() -> int:
-    """Domain of this module."""
-    return 36
-
-
 @pytest.mark.parametrize("mode", ["realtime", "lockstep"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_nodes_in_the_middle_of_an_episode(graph: Graph, mode: str, number: signal.Signals) -> None:

@@ -17,12 +17,6 @@ from mbrl_ros import qos
 from mbrl_ros.conversions import spec_from_message, time_step_from_message
 
 
-@pytest.fixture(scope="module")
-def domain() -> int:
-    """Domain of this module."""
-    return 32
-
-
 @pytest.fixture
 def running(shared_graph: Graph) -> Graph:
     """The two nodes, started once; the test node answers for the next step."""

@@ -27,12 +27,6 @@ PERIOD_NS = 200_000_000
 GAIN = 30.0  # N s/m of the robot file's damping
 
 
-@pytest.fixture(scope="module")
-def domain(free_domain: int) -> int:
-    """Domain of this module: none that another run of these tests on this machine is in."""
-    return free_domain
-
-
 @dataclass(frozen=True)
 class Command:
     """A command with its source stamp, nanoseconds, and its publisher."""

@@ -9,9 +9,9 @@ import rclpy
 
 
 @pytest.fixture
-def ros() -> Iterator[None]:
-    """Starts and stops rclpy in a domain of this process alone."""
+def ros(free_domain: int) -> Iterator[None]:
+    """Starts and stops rclpy in a domain of this module alone."""
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    rclpy.init(domain_id=100 + os.getpid() % 100)
+    rclpy.init(domain_id=free_domain)
     yield
     rclpy.try_shutdown()
