@@ -20,7 +20,8 @@ from mbrl_core.config import load_preset
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import Task, task_of_preset
-from mbrl_robot.simulation import START_STREAM, MujocoSimulation
+from mbrl_robot.simulation import MujocoSimulation
+from mbrl_robot.simulation_interface import START_STREAM
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 SAVE_EVERY, TELL_EVERY = 5, 20  # steps of a learned trial

@@ -11,14 +11,14 @@ LOCK_FUTURE = 2
 LOCK_ON_FAULT = 4
 
 
-def take_precedence(priority: int) -> bool:
-    """Gives all threads of this process the scheduling policy SCHED_RR with `priority` (1 to 99).
+def take_precedence(priority: int, process: int | str = "self") -> bool:
+    """Gives all threads of a process, this one or the one of an id, the policy SCHED_RR with `priority` (1 to 99).
 
     They then run as soon as they wake up, whatever else computes. Returns whether the system permits it: that takes
     root, CAP_SYS_NICE or an rtprio limit. Nothing changes where it does not.
     """
     try:
-        for thread in os.listdir("/proc/self/task"):
+        for thread in os.listdir(f"/proc/{process}/task"):
             os.sched_setscheduler(int(thread), os.SCHED_RR, os.sched_param(priority))
     except (AttributeError, OSError):
         return False

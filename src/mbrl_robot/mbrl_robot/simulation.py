@@ -5,21 +5,13 @@ import mujoco
 import numpy as np
 
 from mbrl_core.mjcf import load_mjcf
-from mbrl_core.robot_file import Robot, start_state
+from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
-
-# An answer to "how long is left" below this is rounding, not time.
-SMALLEST_STEP = 1e-7
-# Random stream that an episode's start state is drawn from.
-START_STREAM = "start_state"
-
-
-class SimulationError(RuntimeError):
-    """The simulation has no finite state any more."""
+from mbrl_robot.simulation_interface import SMALLEST_STEP, SimulationError, checked_command, checked_start
 
 
 class MujocoSimulation:
-    """Simulates the robot's MJCF.
+    """Simulates the robot's MJCF; a `simulation_interface.Simulation`.
 
     The state is [state_size] as in the robot file: positions in its joint order, then velocities; SI units. Commands
     are SI efforts [action_size], converted through each actuator's gear and gain and clipped to its ctrlrange.
@@ -27,6 +19,8 @@ class MujocoSimulation:
     Raises SpecError when the robot file names no MJCF, or a joint or actuator that the MJCF lacks, or a joint or
     actuator of the wrong type; FileNotFoundError when the MJCF does not exist.
     """
+
+    processes: tuple[int, ...] = ()
 
     def __init__(self, robot: Robot, substeps: int = 1) -> None:
         self.robot = robot
@@ -51,10 +45,7 @@ class MujocoSimulation:
 
         The command becomes zero. Returns the state. Raises ValueError on a wrong shape or a non-finite number.
         """
-        state = start_state(self.robot, start) if isinstance(start, np.random.Generator) else np.asarray(start, float)
-        size = self.robot.spec.state.size
-        if state.shape != (size,) or not np.isfinite(state).all():
-            raise ValueError(f"start state: got {state.tolist()}, expected {size} finite numbers")
+        state = checked_start(self.robot, start)
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self._positions] = state[: len(self._positions)]
         self.data.qvel[self._velocities] = state[len(self._positions) :]
@@ -66,10 +57,7 @@ class MujocoSimulation:
 
         Raises ValueError on a wrong shape or a non-finite number, and keeps the old command then.
         """
-        values = np.asarray(command, dtype=np.float64)
-        size = self.robot.spec.action.size
-        if values.shape != (size,) or not np.isfinite(values).all():
-            raise ValueError(f"command: got {values.tolist()}, expected {size} finite numbers")
+        values = checked_command(self.robot, command)
         clipped = self._mjcf.control(values)
         self.data.ctrl[self._mjcf.actuators] = clipped
         # Scaling there and back leaves a rounding error, which is no clipping.
