@@ -45,6 +45,7 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
         "launch/mbrl.launch.yaml",
         {"backend": "none", "dynamics": "linear", "planner": "mppi", "run_directory": "/tmp/a run"},
     ),
+    "mbrl_dart": ("launch/mbrl.launch.yaml", {"backend": "dart", "robot": "reacher", "namespace": "fleet/one"}),
     "mbrl_reward": (
         "launch/mbrl.launch.yaml",
         {
@@ -61,6 +62,12 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     "mujoco_default": ("launch/mujoco.launch.yaml", {}),
     "mujoco_lockstep": ("launch/mujoco.launch.yaml", {"robot": "acrobot", "mode": "lockstep"}),
     "mujoco_faults": ("launch/mujoco.launch.yaml", {"robot": "pendulum", "faults": "true"}),
+    "dart_default": ("launch/dart.launch.yaml", {}),
+    "dart_changed": (
+        "launch/dart.launch.yaml",
+        {"robot": "reacher", "mode": "lockstep", "timestep": "0.001", "description": "/tmp/a robot.urdf"},
+    ),
+    "dart_faults": ("launch/dart.launch.yaml", {"robot": "pendulum", "faults": "true"}),
     "policy_default": ("launch/policy.launch.yaml", {}),
     "policy_changed": (
         "launch/policy.launch.yaml",

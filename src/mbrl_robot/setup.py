@@ -22,6 +22,7 @@ setup(
     entry_points={
         "console_scripts": [
             "mujoco_node = mbrl_robot.nodes.executables:mujoco_node",
+            "dart_node = mbrl_robot.nodes.executables:dart_node",
             "robot_node = mbrl_robot.nodes.executables:robot_node",
             "watchdog_node = mbrl_robot.nodes.executables:watchdog_node",
             "faulty_backend_node = mbrl_robot.nodes.executables:faulty_backend_node",

@@ -24,6 +24,7 @@ ROS_FORMATS = ("messages.py", "bag_writer.py", "bags.py")
 ROS_DATA = "data"  # a folder of them
 TORCH_FREE = (
     "mbrl_robot.nodes.mujoco_node",
+    "mbrl_robot.nodes.dart_node",
     "mbrl_robot.nodes.robot_node",
     "mbrl_policy.nodes.recorder_node",
     "mbrl_policy.nodes.explore_node",

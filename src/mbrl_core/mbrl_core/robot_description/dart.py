@@ -30,6 +30,7 @@ from mbrl_core.specs import Array
 SYSTEM_PYTHON = "/usr/bin/python3"
 MISSING = "dartpy is missing for {python}: on Debian or Ubuntu `apt-get install python3-dartpy python3-numpy`"
 PROGRAM = Path(__file__).with_name("dart_program.py")
+SERVER = Path(__file__).with_name("dart_server.py")
 GAZEBO_STEP = 0.002  # s, that of sdf/mbrl.world.sdf
 STEPS = tuple(GAZEBO_STEP / 2**level for level in range(4))
 MUJOCO_SUBSTEPS = (8, 16)
@@ -210,7 +211,7 @@ def _dynamics(compiled: CompiledRobot, configurations: Array, found: list[Any], 
 
 def _run(request: dict[str, Any], path: Path, python: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        readable = _as_old_sdf(path, Path(folder)) if path.suffix == ".sdf" else path.resolve()
+        readable = as_old_sdf(path, Path(folder)) if path.suffix == ".sdf" else path.resolve()
         content = json.dumps({**request, "path": str(readable)})
         done = subprocess.run(
             [python, "-I", str(PROGRAM)], input=content, capture_output=True, text=True, check=False, env={}
@@ -221,7 +222,7 @@ def _run(request: dict[str, Any], path: Path, python: str) -> dict[str, Any]:
     return answer
 
 
-def _as_old_sdf(path: Path, folder: Path) -> Path:
+def as_old_sdf(path: Path, folder: Path) -> Path:
     """DART's own reader knows SDF up to 1.6. What the export writes means the same there, but for shapes.
 
     Raises DescriptionError where a pose or an axis says what it is relative to, which is newer.

@@ -16,7 +16,11 @@ import dartpy
 def main() -> None:
     """Runs what is asked for on standard input."""
     request = json.load(sys.stdin)
-    robot = _robot(request["path"])
+    robot = read(request["path"])
+    for index in range(robot.getNumJoints()):
+        robot.getJoint(index).setLimitEnforcement(False)
+    for index in range(robot.getNumDofs()):
+        robot.getDof(index).setCoulombFriction(0.0)
     names = [robot.getDof(index).getName() for index in range(robot.getNumDofs())]
     if sorted(names) != sorted(request["joints"]):
         raise SystemExit(f"{request['path']}: DART finds joints {names}, expected {request['joints']}")
@@ -30,17 +34,14 @@ def main() -> None:
     json.dump(answer, sys.stdout)
 
 
-def _robot(path: str) -> Any:
+def read(path: str) -> Any:
+    """DART's skeleton of a URDF or SDF. Raises SystemExit where it cannot read it."""
     if path.endswith(".urdf"):
         robot = dartpy.utils.DartLoader().parseSkeleton(path)
     else:
         robot = dartpy.utils.SdfParser.readSkeleton(path)
     if robot is None:
         raise SystemExit(f"{path}: DART cannot read it")
-    for index in range(robot.getNumJoints()):
-        robot.getJoint(index).setLimitEnforcement(False)
-    for index in range(robot.getNumDofs()):
-        robot.getDof(index).setCoulombFriction(0.0)
     return robot
 
 
@@ -66,7 +67,7 @@ def _states(robot: Any, order: list[int], motion: dict[str, Any], step: float, r
             _set(robot.setForces, order, efforts)
             for index, armature in zip(order, request["armatures"], strict=True):
                 if armature:
-                    _add_inertia(robot.getDof(index), armature, step)
+                    add_inertia(robot.getDof(index), armature, step)
             world.step()
         positions, velocities = robot.getPositions(), robot.getVelocities()
         states.append([float(values[index]) for values in (positions, velocities) for index in order])
@@ -81,7 +82,7 @@ def _set(setter: Any, order: list[int], values: list[float]) -> None:
     setter(whole)
 
 
-def _add_inertia(degree: Any, armature: float, step: float) -> None:
+def add_inertia(degree: Any, armature: float, step: float) -> None:
     """DART has no armature. Its springs are implicit: one of stiffness K adds K step^2 to the inertia of the joint and
     pulls with K (rest - position - step velocity), so this one only adds inertia."""
     degree.setSpringStiffness(armature / step**2)

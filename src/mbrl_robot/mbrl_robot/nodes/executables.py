@@ -6,6 +6,7 @@ from functools import partial
 from mbrl_ros.start import start
 
 mujoco_node = partial(start, "mbrl_robot.nodes.mujoco_node")
+dart_node = partial(start, "mbrl_robot.nodes.dart_node")
 robot_node = partial(start, "mbrl_robot.nodes.robot_node")
 command_splitter_node = partial(start, "mbrl_robot.nodes.command_splitter_node")
 watchdog_node = partial(start, "mbrl_robot.nodes.watchdog_node")
