@@ -50,6 +50,8 @@ class _Coefficients(ctypes.Structure):
             (name, ctypes.c_double)
             for name in ("lower", "upper", "stiffness", "rate", "least", "most", "width", "inverse_weight")
         ]
+        + [("euler", ctypes.c_long)]
+        + [(name, ctypes.c_double) for name in ("extra1", "extra2", "recovery")]
     )
 
 
