@@ -50,6 +50,8 @@ class DartSimulation:
             raise SpecError(
                 f"timestep: got {timestep:g} s, expected a whole part of control.period {robot.spec.period:g} s"
             )
+        settings = robot.simulation
+        self.sample_period = robot.spec.period / (settings.steps_per_control * settings.realtime_substeps)
         path = description or _default_description(robot)
         joints = _joints(robot, path)
         self._limits = np.array([joints[index].effort for index in robot.action_joints])

@@ -26,7 +26,7 @@ class MujocoSimulation:
         self.robot = robot
         self._mjcf = load_mjcf(robot, substeps)
         self.model = self._mjcf.model
-        self.timestep = float(self.model.opt.timestep)
+        self.timestep = self.sample_period = float(self.model.opt.timestep)
         self.data = mujoco.MjData(self.model)
         self._positions, self._velocities = self._mjcf.positions, self._mjcf.velocities
 

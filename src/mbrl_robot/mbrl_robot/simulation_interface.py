@@ -27,6 +27,10 @@ class Simulation(Protocol):
         """Of the integration, in s."""
 
     @property
+    def sample_period(self) -> float:
+        """Seconds between two joint states in realtime."""
+
+    @property
     def processes(self) -> tuple[int, ...]:
         """Ids of other processes that compute for this one, and have to keep its deadlines."""
 

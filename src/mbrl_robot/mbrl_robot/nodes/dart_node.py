@@ -28,7 +28,7 @@ class DartConfiguration(SimulationConfiguration):
 
 
 class DartNode(SimulationNode):
-    """Joint states come every time step in realtime, every control period in lockstep."""
+    """Joint states come as often as from mujoco_node; the time step is another."""
 
     def __init__(self) -> None:
         super().__init__("dart", DartConfiguration)

@@ -15,7 +15,7 @@ class MujocoConfiguration(SimulationConfiguration):
 
 
 class MujocoNode(SimulationNode):
-    """Joint states come every MJCF time step in lockstep, and every MJCF time step / realtime_substeps in realtime."""
+    """Joint states come every MJCF time step / realtime_substeps in realtime, every control period in lockstep."""
 
     def __init__(self) -> None:
         super().__init__("mujoco", MujocoConfiguration)

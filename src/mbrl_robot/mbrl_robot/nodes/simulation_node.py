@@ -53,8 +53,8 @@ class SimulationConfiguration:
 class SimulationNode(Node, ABC):
     """Publishes joint_states, serves reset_backend, and in lockstep step_backend.
 
-    realtime: joint states come every time step of the simulation, and simulated time is locked to the steady clock;
-    a command acts from its arrival on; without one for `command_timeout` the command becomes zero.
+    realtime: joint states come every sample period of the simulation, whose time is locked to the steady clock; a
+    command acts from its arrival on; without one for `command_timeout` the command becomes zero.
     lockstep: simulated time passes in step_backend only, one control period at a time. The stamps of joint states are
     the ROS time of the start plus simulated time in realtime, simulated time in lockstep: they never run backwards.
     """
@@ -99,7 +99,7 @@ class SimulationNode(Node, ABC):
         precedence = precedence and all(take_precedence(priority, process) for process in self._simulation.processes)
         self._health.set("scheduling_precedence", precedence)
         self._health.set("memory_locked", self._configuration.lock_memory and lock_memory())
-        self._interval_ns = round(self._simulation.timestep * 1e9)
+        self._interval_ns = round(self._simulation.sample_period * 1e9)
         self._timeout_ns = round(self._robot.simulation.command_timeout * 1e9)
         self._last_command_ns: int | None = None
         self._simulated_ns = 0
@@ -113,7 +113,7 @@ class SimulationNode(Node, ABC):
             qos.COMMAND,
             event_callbacks=qos.QUIET_SUBSCRIPTION,
         )
-        timer = steady_timer(self, self._simulation.timestep, self._tick)
+        timer = steady_timer(self, self._simulation.sample_period, self._tick)
         # The timer's own beginning: a sample is published as soon as it falls due, not some part of an interval later.
         self._origin_ns = now_ns() - timer.time_since_last_call()
         self._stamp_ns = self.get_clock().now().nanoseconds - (now_ns() - self._origin_ns)
