@@ -32,7 +32,8 @@ class TimeStep:
     """State at tick `step` and the action executed over the interval that ended there.
 
     state [state_size] SI units; action [action_size] normalised, NaN on FIRST; committed_actions
-    [n, action_size]: row i is what interval step + i executes if nothing newer comes.
+    [n, action_size]: row i is what interval step + i executes if nothing newer comes. sent_actions [m, action_size] are
+    commands as sent, on a robot with a delay: see `mbrl_core.delay`.
     """
 
     episode: int
@@ -46,6 +47,7 @@ class TimeStep:
     fallback: bool = False
     row_age: int = 0
     committed_actions: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    sent_actions: Array = field(default_factory=lambda: np.zeros((0, 0)))
     required_model_version: int = 0
     required_task_version: int = 0
 
@@ -54,7 +56,7 @@ class TimeStep:
 class Plan:
     """What a planner answers: actions for the coming intervals.
 
-    actions [H, action_size] normalised; predicted_states and predicted_std [H + 1, state_size]; gains
+    actions [H, action_size] normalised, what each step sends; predicted_states and predicted_std [H + 1, state_size]; gains
     [H, action_size, state_size] (needs predicted_states): u = u_t + K_t (x - x_t), angles wrapped.
     """
 

@@ -8,6 +8,7 @@ episode_steps: 200                                     # length of an episode
 control:
   period: 0.04                 # s
   command_offset: 0.0          # s after the sample at which the action of an interval is sent
+  delay: 0.0                   # s, the robot's own, from a command to its effect in joint_states: docs/delay.md
   max_open_loop_steps: 3       # rows older than this many steps are not executed
   command_topic: effort_controller/commands
   chain: [planner]             # who serves, in order, when the selected controller has no valid row
@@ -25,6 +26,7 @@ simulation:
   steps_per_control: 2         # MJCF time steps in one control period
   realtime_substeps: 5         # each of them is cut into so many in realtime
   command_timeout: 0.2         # s without a command after which the backend sends zero by itself
+  command_delay: 0.0           # s by which the simulation lets each command act later than it comes
 """
 
 import hashlib
@@ -85,6 +87,13 @@ class Simulation:
     steps_per_control: int = 1
     realtime_substeps: int = 1
     command_timeout: float = 0.2
+    command_delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.command_delay < math.inf:
+            raise SpecError(
+                f"simulation.command_delay: got {self.command_delay}, expected a number of seconds, at least 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,7 @@ def _parse(content: dict[str, Any], path: Path) -> Robot:
     action_joints = tuple(_joint_index(item["joint"], names) for item in content["actions"])
     control = dict(content["control"])
     refuse_unknown("control", control,
-                    ("period", "command_offset", "max_open_loop_steps", "command_topic", "chain"))  # fmt: skip
+                    ("period", "command_offset", "delay", "max_open_loop_steps", "command_topic", "chain"))  # fmt: skip
     mjcf = _resolve(content["mjcf"], path) if content.get("mjcf") else None
     spec = RobotSpec(
         name=str(content["name"]),
@@ -145,12 +154,13 @@ def _parse(content: dict[str, Any], path: Path) -> Robot:
         action=_action_spec(content["actions"], joints, action_joints),
         max_open_loop_steps=int(control.get("max_open_loop_steps", 3)),
         physical_hash=hashlib.sha256(mjcf.read_bytes()).hexdigest() if mjcf and mjcf.is_file() else "",
+        delay=float(control.get("delay", 0.0)),
     )
     command_offset = float(control.get("command_offset", 0.0))
     if not 0.0 <= command_offset < spec.period:
         raise SpecError(f"control.command_offset: got {command_offset}, expected 0 <= offset < period {spec.period}")
     simulation = dict(content.get("simulation", {}))
-    refuse_unknown("simulation", simulation, ("steps_per_control", "realtime_substeps", "command_timeout"))
+    refuse_unknown("simulation", simulation, ("steps_per_control", "realtime_substeps", "command_timeout", "command_delay"))
     return Robot(
         spec=spec,
         joints=joints,

@@ -84,7 +84,11 @@ class ActionSpec:
 
 @dataclass(frozen=True)
 class RobotSpec:
-    """The interface of a robot as everyone else sees it. `period` in seconds."""
+    """The interface of a robot as everyone else sees it.
+
+    `period` in seconds, `delay` too: the robot's own, from a command's publication to its effect in joint_states. It is
+    in no hash: data and models are of what acted, whenever it was sent.
+    """
 
     name: str
     period: float
@@ -92,12 +96,16 @@ class RobotSpec:
     action: ActionSpec
     max_open_loop_steps: int = 3
     physical_hash: str = ""
+    delay: float = 0.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.period) and self.period > 0.0):
             raise SpecError(f"period: got {self.period}, expected a positive number of seconds")
         if self.max_open_loop_steps < 1:
             raise SpecError(f"max_open_loop_steps: got {self.max_open_loop_steps}, expected at least 1")
+
+        if not (math.isfinite(self.delay) and self.delay >= 0.0):
+            raise SpecError(f"delay: got {self.delay}, expected a number of seconds, at least 0")
 
     @cached_property
     def interface_hash(self) -> str:

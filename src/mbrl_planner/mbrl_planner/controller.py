@@ -10,6 +10,7 @@ import numpy as np
 from mbrl_core.messages import Plan, StepType, TimeStep
 from mbrl_core.specs import Array
 from mbrl_planner.planner import Planner, PlanningError
+from mbrl_planner.robot_delay import Approach, approach
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ class PredictiveController:
     def answer(self, time_step: TimeStep, delay_steps: int = 0, deadline: float | None = None) -> Reply:
         """Plans for step `time_step.step + delay_steps` and the following ones.
 
-        The state is first moved through the committed actions of the steps before, as the model expects (Walsh
-        et al. 2009, "Learning and planning in environments with delayed feedback"). Raises PlanningError when
-        no valid plan was found; the warm start is then reset.
+        The state is first moved through what acts until then, as the model expects (Walsh et al. 2009, "Learning and
+        planning in environments with delayed feedback"): through the committed actions of the steps before, on a robot
+        with a delay through the commands on their way. Raises PlanningError when no valid plan was found; the warm
+        start is then reset.
         """
         if time_step.step_type == StepType.FIRST:
             # The last time step of the episode before may have been lost.
@@ -66,8 +68,11 @@ class PredictiveController:
                 return remaining
         start_step = time_step.step + delay_steps
         try:
-            state = self.state_at_start(time_step, delay_steps)
+            way = self._approach(time_step, delay_steps)
+            state = self._state_after_committed(time_step, delay_steps) if way is None else way.states[-1]
             plan = self.planner.plan(state, deadline, (time_step.episode, start_step))
+            if way is not None:
+                plan = way.as_sent(plan, delay_steps)
             check_plan(plan, self.planner.spec.action.lower, self.planner.spec.action.upper)
         except PlanningError:
             self.reset()
@@ -77,8 +82,16 @@ class PredictiveController:
         return Reply(plan, start_step, solved=True)
 
     def state_at_start(self, time_step: TimeStep, delay_steps: int) -> Array:
-        """State [state_size] that is planned from: that of `time_step`, moved through what is committed. Raises
-        PlanningError."""
+        """State [state_size] that is planned from: the one in which the first row begins to act. Raises PlanningError."""
+        way = self._approach(time_step, delay_steps)
+        return self._state_after_committed(time_step, delay_steps) if way is None else way.states[-1]
+
+    def _approach(self, time_step: TimeStep, delay_steps: int) -> Approach | None:
+        """The way there on a robot with a delay, else None."""
+        planner = self.planner
+        return approach(planner.objective, planner.spec, time_step, delay_steps) if planner.spec.delay else None
+
+    def _state_after_committed(self, time_step: TimeStep, delay_steps: int) -> Array:
         if delay_steps == 0:
             return time_step.state
         action = self.planner.spec.action

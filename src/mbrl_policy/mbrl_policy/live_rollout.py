@@ -53,7 +53,7 @@ def policy_answers(policy: Policy, noise: Array | None) -> Answerer:
 
     def answer(time_step: TimeStep, delay_steps: int, least_rows: int) -> Answer | None:
         try:
-            if delay_steps == 0 and least_rows == 1:
+            if delay_steps == 0 and least_rows == 1 and not policy.spec.delay:
                 draw = None if draws is None else draws[time_step.step]
                 answered: Answer | None = Answer(
                     Plan(values(time_step.state, time_step.step, draw)[None]), time_step.step
@@ -81,6 +81,7 @@ def controller_answers(controller: Controller, spec: RobotSpec) -> Answerer:
     is made of one row for each step. Raises RolloutError on actions that are not finite.
     """
     before: TimeStep | None = None
+    late = spec.delay / spec.period
 
     def row(time_step: TimeStep) -> Array:
         action = np.asarray(controller(time_step).actions[0], dtype=np.float64)
@@ -95,10 +96,10 @@ def controller_answers(controller: Controller, spec: RobotSpec) -> Answerer:
         rows = []
         for ahead in range(delay_steps, delay_steps + least_rows):
             asked = time_step
-            if ahead > 0:
-                state = time_step.state + ahead * rate
+            if ahead + late > 0:
+                state = time_step.state + (ahead + late) * rate
                 asked = dataclasses.replace(time_step, step=time_step.step + ahead, state=state)
-                if time_step.step_type == StepType.FIRST:
+                if ahead > 0 and time_step.step_type == StepType.FIRST:
                     asked = dataclasses.replace(asked, step_type=StepType.MID, action=np.zeros(spec.action.size))
             rows.append(row(asked))
         return Answer(Plan(np.array(rows)), time_step.step + delay_steps)

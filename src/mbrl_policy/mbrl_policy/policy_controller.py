@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mbrl_core.delay import whole_steps
 from mbrl_core.messages import Plan, StepType, TimeStep
 from mbrl_core.policies.fast import ChunkMemory, FastChunks, FastPolicy, FastTimeVarying
 from mbrl_core.specs import Array, RobotSpec, state_difference
@@ -47,6 +48,10 @@ class PolicyController:
 
     A single row for the very step of its state needs none of that, and is the action itself.
 
+    On a robot with a delay a row acts later than it is sent: the policy is evaluated in the guess of the state then,
+    the feedback is of the state in which it is sent. Policies of chunks and along a nominal trajectory leave out as
+    many of their rows as the delay has whole steps.
+
     A policy along a nominal trajectory is already of this form: its own rows are sent, as many as can be valid, and no
     fewer than `rows` while there are some.
 
@@ -59,6 +64,8 @@ class PolicyController:
         self.rows = rows
         self._spec = spec
         self._angular = spec.state.angular
+        self._late = spec.delay / spec.period
+        self._late_steps = whole_steps(spec)
         self._before: TimeStep | None = None
         self._chunks = ChunkMemory(policy.ensembling) if isinstance(policy, FastChunks) else None
 
@@ -86,7 +93,7 @@ class PolicyController:
         rate = state_rate(before, time_step, self._spec)
         rows = max(self.rows, least_rows)
         if self.policy.horizon is not None:
-            rows = min(rows, self.policy.horizon - start)
+            rows = min(rows, self.policy.horizon - start - self._late_steps)
             if rows < 1:
                 return None
         with np.errstate(all="ignore"):  # what overflows is told below
@@ -94,7 +101,7 @@ class PolicyController:
                 plan = self._chunk_rows(self.policy, before, time_step, start, rows)
             elif isinstance(self.policy, FastTimeVarying):
                 plan = self._nominal_rows(self.policy, start, delay_steps)
-            elif delay_steps == 0 and rows == 1:
+            elif delay_steps == 0 and rows == 1 and not self._late:
                 plan = Plan(self.policy.action(time_step.state, start)[None])
             else:
                 plan = self._local_rows(time_step.state, rate, start, delay_steps, rows)
@@ -106,7 +113,9 @@ class PolicyController:
     def _local_rows(self, state: Array, rate: Array, start: int, delay_steps: int, rows: int) -> Plan:
         steps = delay_steps + np.arange(rows + 1)
         guesses = state + steps[:, None] * rate
-        laws = [self.policy.linearised(guesses[row], start + row) for row in range(rows)]
+        acting = guesses + self._late * rate
+        first = start + self._late_steps
+        laws = [self.policy.linearised(acting[row], first + row) for row in range(rows)]
         return Plan(
             actions=np.array([action for action, _ in laws]),
             predicted_states=guesses,
@@ -120,7 +129,7 @@ class PolicyController:
         if before is None or time_step.step_type == StepType.FIRST or before.episode != time_step.episode:
             self._chunks.clear()
         self._chunks.add(time_step.step, policy.chunk(time_step.state))
-        actions = self._chunks.actions(start, rows)
+        actions = self._chunks.actions(start + self._late_steps, rows)
         if not len(actions):
             raise PolicyFailed(
                 f"policy: its chunks end before step {start}, where the plan for the state of step {time_step.step}"
@@ -130,8 +139,9 @@ class PolicyController:
 
     def _nominal_rows(self, policy: FastTimeVarying, start: int, delay_steps: int) -> Plan:
         rows = max(self.rows, self._spec.max_open_loop_steps + 1 - delay_steps)
-        own = slice(start, start + rows)
+        own = slice(start + self._late_steps, start + self._late_steps + rows)
         states = policy.states[start : start + rows + 1]
+        states = states[: len(policy.actions[own]) + 1]
         if len(states) == len(policy.actions[own]):
             # No nominal state follows the last action, and none is needed.
             states = np.concatenate([states, states[-1:]])

@@ -9,6 +9,7 @@ import numpy as np
 from mbrl_core.messages import EndReason, StepType, TimeStep
 from mbrl_core.specs import Array
 from mbrl_robot.control import Decision
+from mbrl_robot.sent_commands import Coming
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class EpisodeRequest:
 class Interval:
     """What was executed since the last tick.
 
-    `action` [action_size] is the mean over the time between the two samples: for a command that leaves some time after
-    the sample, the one before it has a share.
+    `action` [action_size] is the mean of what acted over the time between the two samples, whenever it was sent: for a
+    command that leaves some time after the sample, the one before it has a share.
     """
 
     decision: Decision
@@ -81,10 +82,10 @@ class Episode:
             self.end_reason = EndReason.TIME_LIMIT
         return self.end_reason
 
-    def time_step(self, state: Array, committed: Array, interval: Interval | None) -> TimeStep:
+    def time_step(self, state: Array, coming: Coming, interval: Interval | None) -> TimeStep:
         """Time step of the current tick: `interval` is what was executed until here, None at FIRST."""
         if interval is None:
-            return self._first(state, committed)
+            return self._first(state, coming)
         last = self.end_reason != EndReason.NOT_ENDED
         return TimeStep(
             episode=self.number,
@@ -97,12 +98,13 @@ class Episode:
             controller=interval.decision.controller,
             fallback=interval.decision.fallback,
             row_age=interval.decision.age,
-            committed_actions=committed,
+            committed_actions=coming.executed,
+            sent_actions=coming.sent,
             required_model_version=self.required_model_version,
             required_task_version=self.request.required_task_version,
         )
 
-    def _first(self, state: Array, committed: Array) -> TimeStep:
+    def _first(self, state: Array, coming: Coming) -> TimeStep:
         return TimeStep(
             episode=self.number,
             step=self.step,
@@ -110,7 +112,8 @@ class Episode:
             state=state,
             action=self._no_action,
             action_valid=False,
-            committed_actions=committed,
+            committed_actions=coming.executed,
+            sent_actions=coming.sent,
             required_model_version=self.required_model_version,
             required_task_version=self.request.required_task_version,
         )

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mbrl_core.delay import whole_and_fraction
 from mbrl_core.messages import Plan
 from mbrl_core.specs import Array, RobotSpec, state_difference
 
 # planner_b is the place for a second planner that is to replace the first while the robot moves; trainer executes what
-# is being trained, policy what has been.
-CONTROLLERS = ("planner", "planner_b", "explore", "policy", "trainer", "teleop")
+# is being trained, policy what has been; delay_probe measures how late the robot answers.
+CONTROLLERS = ("planner", "planner_b", "explore", "policy", "trainer", "teleop", "delay_probe")
 SAFE = "safe"
 # Who is active when robot_node has ended: nobody, and the silence that follows is no accident.
 NOBODY = "none"
@@ -76,6 +77,9 @@ class PlanExecutor:
         self._spec = spec
         self._chain = chain
         self._oldest = spec.max_open_loop_steps
+        whole, fraction = whole_and_fraction(spec)
+        # A row has acted so many steps later than it would on a robot without delay.
+        self._acts_later = whole + (fraction > 0.0)
         self.controllers = tuple(dict.fromkeys((*CONTROLLERS, *chain)))
         self.selected = chain[0] if chain else SAFE
         self.episode = 0
@@ -189,7 +193,7 @@ class PlanExecutor:
         if not exceeds.any():
             return plan
         self.uncertain_plans += 1
-        return dataclasses.replace(plan, trusted_rows=int(exceeds.argmax()))
+        return dataclasses.replace(plan, trusted_rows=max(int(exceeds.argmax()) - self._acts_later, 0))
 
     def _in_force(self, controller: str, step: int, newest_answer: int | None) -> AddressedPlan | None:
         for plan in reversed(self._plans[controller]):

@@ -11,7 +11,8 @@ from mbrl_core.specs import Array
 class JointGuard:
     """Bounds of normalised actions [action_size] in a state.
 
-    A soft stop acts where the joint is beyond it, or would be after one control period at its present speed. What
+    A soft stop acts where the joint is beyond it, or would be after one control period and the robot's own delay at its
+    present speed. What
     pushes further out is not passed: a velocity becomes zero, an effort zero less `braking` times the speed outwards, a
     position that of the stop. A limit of speed acts likewise where the joint is faster. Where both act, the soft stop
     has the last word. It knows no masses: whether the joint comes to rest within the margin is for whoever chooses
@@ -22,6 +23,7 @@ class JointGuard:
         limits, action = robot.guard, robot.spec.action
         size = action.size
         self._period = robot.spec.period
+        self._ahead = robot.spec.period + robot.spec.delay
         self._soft_stops = limits.soft_stops or (None,) * size
         self._speeds = limits.speeds or (None,) * size
         self._interfaces = action.interfaces
@@ -65,7 +67,7 @@ class JointGuard:
         if self._interfaces[index] == "position":
             return min(max(value, stop.lower), stop.upper)
         braking = stop.braking * abs(self._scale[index])
-        soon = position + velocity * self._period
+        soon = position + velocity * self._ahead
         if max(position, soon) >= stop.upper:
             return min(value, self._brake(index, braking, velocity))
         if min(position, soon) <= stop.lower:

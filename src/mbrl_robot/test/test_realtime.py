@@ -113,7 +113,7 @@ def test_controllers_are_selected_by_name(running: Graph) -> None:
     assert not response.success
     assert (
         "'autopilot'" in response.message
-        and "planner, planner_b, explore, policy, trainer, teleop, safe" in response.message
+        and "planner, planner_b, explore, policy, trainer, teleop, delay_probe, safe" in response.message
     )
     assert running.call(SelectController, "select_controller", controller="policy").success
     episode = running.start_episode(max_steps=25).episode

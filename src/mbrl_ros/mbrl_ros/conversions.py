@@ -81,6 +81,7 @@ def spec_to_message(spec: RobotSpec, stamp: Time) -> RobotSpecMessage:
         interface_hash=spec.interface_hash,
         description_hash=spec.description_hash,
         period=spec.period,
+        delay=spec.delay,
         max_open_loop_steps=spec.max_open_loop_steps,
         state_names=list(spec.state.names),
         state_kinds=list(spec.state.kinds),
@@ -116,6 +117,7 @@ def spec_from_message(message: RobotSpecMessage) -> RobotSpec:
                 tuple(message.action_scale), tuple(message.action_slew),
             ),
             max_open_loop_steps=message.max_open_loop_steps,
+            delay=message.delay,
         )  # fmt: skip
     except SpecError as error:
         raise MessageError("invalid_spec", f"robot_spec: {error}") from None
@@ -183,6 +185,7 @@ def time_step_to_message(time_step: TimeStep, interface_hash: str, stamp: Time) 
         fallback=bool(time_step.fallback),
         row_age=time_step.row_age,
         committed_actions=to_doubles(time_step.committed_actions),
+        sent_actions=to_doubles(time_step.sent_actions),
         required_model_version=time_step.required_model_version,
         required_task_version=time_step.required_task_version,
     )
@@ -204,10 +207,8 @@ def time_step_from_message(message: TimeStepMessage, spec: RobotSpec) -> TimeSte
         raise MessageError(
             "non_finite", f"time_step: action of step {message.step} is {action.tolist()}, expected finite"
         )
-    rows, rest = divmod(len(message.committed_actions), spec.action.size)
-    if rest:
-        raise MessageError("wrong_shape", f"time_step: committed_actions has {len(message.committed_actions)} numbers,"
-                           f" expected a multiple of {spec.action.size}")  # fmt: skip
+    committed = _rows(message.committed_actions, "committed_actions", spec)
+    sent = _rows(message.sent_actions, "sent_actions", spec)
     try:
         step_type, end_reason = StepType(message.step_type), EndReason(message.end_reason)
     except ValueError as error:
@@ -223,10 +224,21 @@ def time_step_from_message(message: TimeStepMessage, spec: RobotSpec) -> TimeSte
         controller=message.controller,
         fallback=message.fallback,
         row_age=message.row_age,
-        committed_actions=np.array(message.committed_actions, dtype=np.float64).reshape(rows, spec.action.size),
+        committed_actions=committed,
+        sent_actions=sent,
         required_model_version=message.required_model_version,
         required_task_version=message.required_task_version,
     )
+
+
+def _rows(values: Any, field: str, spec: RobotSpec) -> Array:
+    """Actions [n, action_size] of a field of a time step. Raises MessageError."""
+    flat = np.array(values, dtype=np.float64)
+    if flat.size % spec.action.size:
+        raise MessageError(
+            "wrong_shape", f"time_step: {field} has {flat.size} numbers, expected a multiple of {spec.action.size}"
+        )
+    return flat.reshape(-1, spec.action.size)
 
 
 def plan_to_message(plan: Plan, interface_hash: str, stamp: Time, **fields: Any) -> PlanMessage:

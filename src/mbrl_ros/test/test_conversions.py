@@ -28,7 +28,8 @@ def a_time_step() -> TimeStep:
     return TimeStep(
         episode=3, step=7, step_type=StepType.LAST, state=np.array([0.1, -2.0, 3.0, 4e-9]), action=np.array([1.5]),
         action_valid=False, end_reason=EndReason.TIME_LIMIT, controller="planner", fallback=True, row_age=2,
-        committed_actions=np.array([[0.5], [-0.25]]), required_model_version=9, required_task_version=4,
+        committed_actions=np.array([[0.5], [-0.25]]),
+        sent_actions=np.array([[0.75], [0.5], [-0.25]]), required_model_version=9, required_task_version=4,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from mbrl_bringup.nodes.settings_record import SettingsRecord
 from mbrl_bringup.nodes.training_client import TrainingClient
 from mbrl_bringup.results import machine
 from mbrl_core.config import ConfigurationError
+from mbrl_core.delay import whole_steps
 from mbrl_core.messages import EndReason, StepType
 from mbrl_core.robot_file import load_robot
 from mbrl_msgs.action import StartEpisode, Train
@@ -328,7 +329,7 @@ class ExperimentNode(Node):
     def _on_plan(self, message: PlanMessage) -> None:
         log = self._log
         if log is not None and message.episode == self._episode and message.controller == log.trial.controller:
-            window = (message.start_step, message.horizon)
+            window = (message.start_step + whole_steps(self._spec), message.horizon)
             promise = message.predicted_return if message.task_version == self._task.version else math.nan
             log.add_plan(message.solve_time, message.deadline_missed, window, promise)
 

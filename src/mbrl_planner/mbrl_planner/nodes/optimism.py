@@ -21,7 +21,7 @@ class OptimismWatch:
         self._task: Task | None = None
 
     def add_plan(self, episode: int, start_step: int, plan: Plan, task: Task | None) -> None:
-        """Takes a plan whose row 0 is for `start_step`, and the task that it is for."""
+        """Takes a plan whose row 0 acts from `start_step` on, and the task that it is for."""
         self._enter(episode, task)
         self._record.add_plan(start_step, len(plan.actions), plan.predicted_return)
 

@@ -10,6 +10,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import String
 
 from mbrl_core.config import ConfigurationError
+from mbrl_core.delay import whole_steps
 from mbrl_core.messages import Plan, StepType, TimeStep
 from mbrl_msgs.msg import ControllerState as ControllerStateMessage
 from mbrl_msgs.msg import Model as ModelMessage
@@ -229,7 +230,9 @@ class PlannerNode(ManagedNode):
         solve_time = time.monotonic() - begin
         self._publish(reply.plan, reply.start_step, time_step, solve_time)
         if reply.solved:
-            self._optimism.add_plan(time_step.episode, reply.start_step, reply.plan, self._inputs.task)
+            spec = self._inputs.spec
+            acts_from = reply.start_step + (whole_steps(spec) if spec is not None else 0)
+            self._optimism.add_plan(time_step.episode, acts_from, reply.plan, self._inputs.task)
             self._statistics.add(solve_time, reply.plan.iterations, reply.plan.deadline_missed)
             if fresh and self.settings.replan:
                 self._delay.add(pending.latency(time.monotonic()))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares a policy with the planner's plans in the graph."""
 
+from mbrl_core.delay import whole_steps
 from mbrl_core.messages import TimeStep
 from mbrl_core.policies.fast import FastPolicy
 from mbrl_core.specs import RobotSpec
@@ -60,8 +61,9 @@ class AgreementWatch:
             return
         step = message.start_step
         if plan.predicted_states is not None:
-            state = plan.predicted_states[0]
-        elif message.start_step == newest.step:
+            # The planner chose its action for the state in which it acts.
+            state = plan.predicted_states[min(whole_steps(spec), len(plan.actions))]
+        elif message.start_step == newest.step and not spec.delay:
             state = newest.state
         else:
             return

@@ -32,13 +32,14 @@ def planner_of(
 ) -> Planner:  # fmt: skip
     """The planner of a planner group, through `objective` where there is one, else through `model`.
 
+    It says what should act in the state that it is asked in: who executes its actions sees to the robot's delay.
     Raises ConfigurationError on settings that do not fit, and where there is neither.
     """
     kind, config = configure_planner(settings)
     if objective is None:
         assert model is not None
         objective = planning_objective(model, task, config)
-    return build_planner(kind, config, spec, objective, seed)
+    return build_planner(kind, config, replace(spec, delay=0.0), objective, seed)
 
 
 def predictive_control(

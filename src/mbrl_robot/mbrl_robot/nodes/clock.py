@@ -21,6 +21,7 @@ class ControlClock(ABC):
     def __init__(self, node: RobotNode) -> None:
         self.node = node
         self.period_ns = round(node.spec.period * 1e9)
+        self.delay_ns = round(node.spec.delay * 1e9)
         # Enough for a planner to bridge the longest time that plans may be old.
         self.committed_rows = node.spec.max_open_loop_steps + 1
 

@@ -18,6 +18,7 @@ from mbrl_robot.control import Decision
 from mbrl_robot.episode import EpisodeRequest
 from mbrl_robot.executor import SAFE
 from mbrl_robot.nodes.clock import ControlClock
+from mbrl_robot.sent_commands import SentCommands
 from mbrl_ros import qos
 from mbrl_ros.conversions import to_doubles
 from mbrl_ros.steady import now_ns, steady_timer
@@ -55,6 +56,7 @@ class LockstepClock(ControlClock):
         self._waiting = Waiting.NOTHING
         self._deadline_ns = 0
         self._next_publication_ns = 0
+        self._sent = SentCommands(node.control.guard.last, self.period_ns, self.delay_ns)
         self._state: Array = np.zeros(node.spec.state.size)
         self._sample_time_ns = 0
         # Newest (episode, step) that the learner has digested, its model version then, and the last one published.
@@ -93,6 +95,7 @@ class LockstepClock(ControlClock):
         if self._synchronise:
             episode.required_model_version = max(request.required_model_version, self._model_version)
         self.node.control.guard.restart()
+        self._sent.restart(self.node.control.guard.last)
         self._state = np.array(reset.state)
         self._sample_time_ns = now_ns()
         self._next_publication_ns = self._sample_time_ns
@@ -130,7 +133,8 @@ class LockstepClock(ControlClock):
             episode.step, self._state, 0 if last else self.committed_rows, decided=False,
             newest_answer=episode.step - self._delay,
         )  # fmt: skip
-        time_step = episode.time_step(self._state, committed, episode.interval)
+        coming = self._sent.coming(episode.step * self.period_ns, 0, committed, decided=False)
+        time_step = episode.time_step(self._state, coming, episode.interval)
         self._published = (episode.number, episode.step)
         self._wait(Waiting.NOTHING if last else Waiting.PLAN)
         stamp_ns = self.node.get_clock().now().nanoseconds
@@ -158,7 +162,9 @@ class LockstepClock(ControlClock):
         future = self._backend.call_async(request)
         # The backend takes the command from the request; the topic shows it to whoever listens.
         self.node.send(decision)
-        episode.executed(decision, time_ns)
+        begin_ns = episode.step * self.period_ns
+        self._sent.add(begin_ns, decision.action)
+        episode.executed(decision, time_ns, self._sent.executed(begin_ns)[0])
         self.node.note_decision(decision)
         expected = self._published
         future.add_done_callback(lambda done: self._stepped(done, expected))

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rclpy.time import Time
 from rclpy.timer import Timer
 from sensor_msgs.msg import JointState
@@ -17,6 +16,7 @@ from mbrl_msgs.srv import ResetBackend
 from mbrl_robot.control import Decision
 from mbrl_robot.episode import Episode, EpisodeRequest
 from mbrl_robot.nodes.clock import ControlClock
+from mbrl_robot.sent_commands import SentCommands
 from mbrl_robot.state_estimation import JointStatesRefused, Sample, StateEstimator
 from mbrl_ros import qos
 from mbrl_ros.steady import now_ns, steady_timer
@@ -50,9 +50,10 @@ class RealtimeClock(ControlClock):
         self._origin_ns = 0
         self._sample: Sample | None = None
         self._undecided = False
-        # A command leaves some time after the sample: until then the one before it acts, for this share of a period.
-        self._share_before = 0.0
-        self._action_before: Array = np.zeros(node.spec.action.size)
+        self._sample_ns = 0
+        # A command leaves some time after the sample, and acts the robot's own delay later.
+        self._late_ns = 0
+        self._sent = SentCommands(node.control.guard.last, self.period_ns, self.delay_ns)
         self._last_command_ns = now_ns()
         self._start: Callable[[], None] | None = None
         self._start_timer: Timer | None = None
@@ -181,6 +182,7 @@ class RealtimeClock(ControlClock):
         """Sends the action of the interval that begins now, then publishes the one that ended."""
         sample, interval = self._sample, episode.interval
         assert sample is not None
+        self._sample_ns = self._sampled_ns(sample)
         last = episode.end_reason != EndReason.NOT_ENDED
         wait = max(self._offset, FIRST_WAIT * self.node.spec.period) if interval is None else self._offset
         self._undecided = not last and wait > 0.0
@@ -194,9 +196,8 @@ class RealtimeClock(ControlClock):
         committed = self.node.control.committed_actions(
             episode.step, sample.state, 0 if last else self.committed_rows, decided=not self._undecided
         )
-        if len(committed):
-            committed = self._as_executed(self._action_before, committed)
-        time_step = episode.time_step(sample.state, committed, interval)
+        coming = self._sent.coming(self._sample_ns, self._late_ns, committed, decided=not self._undecided)
+        time_step = episode.time_step(sample.state, coming, interval)
         self.node.publish_time_step(time_step, time_ns, sample.stamp_ns, interval)
         if last:
             self.node.finish_episode()
@@ -209,14 +210,11 @@ class RealtimeClock(ControlClock):
 
     def _decide(self, episode: Episode) -> None:
         assert self._sample is not None
-        self._action_before = self.node.control.guard.last
         decision = self.node.control.decide(episode.step, self._sample.state, self.node.spec.period)
         self._last_command_ns = self.node.send(decision)
-        late_ns = self._last_command_ns - self._sampled_ns(self._sample)
-        self._share_before = min(max(late_ns / self.period_ns, 0.0), 1.0)
-        episode.executed(
-            decision, self._last_command_ns, self._as_executed(self._action_before, decision.action[None])[0]
-        )
+        self._late_ns = min(max(self._last_command_ns - self._sample_ns, 0), self.period_ns)
+        self._sent.add(self._sample_ns + self._late_ns, decision.action)
+        episode.executed(decision, self._last_command_ns, self._sent.executed(self._sample_ns)[0])
         self.node.note_decision(decision)
 
     def _send_safe(self, time_ns: int) -> Decision:
@@ -224,14 +222,8 @@ class RealtimeClock(ControlClock):
         elapsed = min((time_ns - self._last_command_ns) * 1e-9, self.node.spec.period)
         decision = self.node.control.safe(self._state_or_none(time_ns), elapsed)
         self._last_command_ns = self.node.send(decision)
+        self._sent.add(self._last_command_ns, decision.action)
         return decision
-
-    def _as_executed(self, before: Array, actions: Array) -> Array:
-        """Means between samples of commands [n, action_size] that each come a little after the sample; `before` is the
-        command ahead of the first.
-        """
-        earlier = np.concatenate([before[None], actions[:-1]])
-        return self._share_before * earlier + (1.0 - self._share_before) * actions
 
     def _sampled_ns(self, sample: Sample) -> int:
         """Steady time of a sample: its stamp, where the source's clock is ours, else its arrival."""

@@ -17,6 +17,7 @@ from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import Robot, load_robot
 from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend, StepBackend
+from mbrl_robot.command_delay import CommandDelay
 from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_robot.simulation_interface import START_STREAM, Simulation, SimulationError
 from mbrl_ros import qos
@@ -55,8 +56,10 @@ class SimulationNode(Node, ABC):
 
     realtime: joint states come every sample period of the simulation, whose time is locked to the steady clock; a
     command acts from its arrival on; without one for `command_timeout` the command becomes zero.
-    lockstep: simulated time passes in step_backend only, one control period at a time. The stamps of joint states are
-    the ROS time of the start plus simulated time in realtime, simulated time in lockstep: they never run backwards.
+    lockstep: simulated time passes in step_backend only, one control period at a time.
+    In both, a command acts `simulation.command_delay` later than it comes; the time-out counts from when the last one
+    acts. The stamps of joint states are the ROS time of the start plus simulated time in realtime, simulated time in
+    lockstep: they never run backwards.
     """
 
     def __init__(self, name: str, kind: type[SimulationConfiguration]) -> None:
@@ -68,6 +71,8 @@ class SimulationNode(Node, ABC):
         self._configuration = configuration
         self._simulation = self._simulate(self._robot, configuration)
         self._simulation.reset(generator(0, 0, 0, START_STREAM))
+        self._commands = CommandDelay(round(self._robot.simulation.command_delay * 1e9))
+        self._clipped = 0
         self._joint_names = [joint.name for joint in self._robot.joints]
         self._health = Health(self)
         self._joint_states = self.create_publisher(
@@ -100,12 +105,11 @@ class SimulationNode(Node, ABC):
         self._health.set("scheduling_precedence", precedence)
         self._health.set("memory_locked", self._configuration.lock_memory and lock_memory())
         self._interval_ns = round(self._simulation.sample_period * 1e9)
-        self._timeout_ns = round(self._robot.simulation.command_timeout * 1e9)
+        self._timeout_ns = round(self._robot.simulation.command_timeout * 1e9) + self._commands.delay_ns
         self._last_command_ns: int | None = None
         self._simulated_ns = 0
         self._next_sample_ns = self._interval_ns
         self._skipped_ns = 0
-        self._clipped = 0
         self.create_subscription(
             Float64MultiArray,
             self._robot.command_topic,
@@ -134,9 +138,7 @@ class SimulationNode(Node, ABC):
             return
         # Up to now the old command acted: the timing of a command does not depend on the time step.
         self._integrate_until(arrival_ns)
-        if self._simulation.set_command(command):
-            self._clipped += 1
-            self._health.set("clipped_commands", self._clipped)
+        self._commands.push(self._simulated_ns, command)
         if self._last_command_ns is None:
             self._health.ok()
         self._last_command_ns = arrival_ns
@@ -172,16 +174,20 @@ class SimulationNode(Node, ABC):
         self._publish(self._stamp_ns + newest_ns)
 
     def _advance_to(self, target_ns: int) -> None:
-        if target_ns > self._simulated_ns and not self._diverged:
-            self._simulation.advance_time((target_ns - self._simulated_ns) * 1e-9)
+        if not self._diverged:
+            for command, duration_ns in self._commands.pieces(self._simulated_ns, target_ns):
+                self._apply(command)
+                self._simulation.advance_time(duration_ns * 1e-9)
         self._simulated_ns = max(self._simulated_ns, target_ns)
 
     def _stop_when_silent(self, time_ns: int) -> None:
         if self._last_command_ns is None or time_ns - self._last_command_ns <= self._timeout_ns:
             return
         self._last_command_ns = None
+        self._commands.clear()
         self._simulation.set_command(np.zeros(self._robot.spec.action.size))
-        text = f"no command on {self._robot.command_topic} for {self._timeout_ns / 1e9:g} s: the command is zero now"
+        silence = f"for {self._robot.simulation.command_timeout:g} s"
+        text = f"no command on {self._robot.command_topic} {silence}: the command is zero now"
         self._health.warn(text)
         self.get_logger().warning(text)
 
@@ -196,9 +202,8 @@ class SimulationNode(Node, ABC):
             response.success, response.message = False, text
             return response
         response.command_time_ns = now_ns()
-        self._simulation.set_command(np.array(request.command))
         try:
-            state = self._simulation.step_control()
+            state = self._step_control(np.array(request.command))
         except SimulationError as error:
             self._divergence(error)
             response.success, response.message = False, str(error)
@@ -209,6 +214,18 @@ class SimulationNode(Node, ABC):
         response.success, response.message = True, ""
         response.step, response.state = self._step, to_doubles(state)
         return response
+
+    def _step_control(self, command: Array) -> Array:
+        period_ns = round(self._robot.spec.period * 1e9)
+        begin_ns = self._step * period_ns
+        self._commands.push(begin_ns, command)
+        for due, duration_ns in self._commands.pieces(begin_ns, begin_ns + period_ns):
+            self._apply(due)
+            if duration_ns == period_ns:
+                self._simulation.step_control()
+            else:
+                self._simulation.advance_time(duration_ns * 1e-9)
+        return self._simulation.state
 
     def _why_not(self, request: StepBackend.Request) -> str:
         if self._diverged:
@@ -224,6 +241,11 @@ class SimulationNode(Node, ABC):
         return ""
 
     # --- both -----------------------------------------------------------------------------------------------------
+
+    def _apply(self, command: Array | None) -> None:
+        if command is not None and self._simulation.set_command(command):
+            self._clipped += 1
+            self._health.set("clipped_commands", self._clipped)
 
     def _reset(self, request: ResetBackend.Request, response: ResetBackend.Response) -> ResetBackend.Response:
         if self._realtime:
@@ -249,6 +271,7 @@ class SimulationNode(Node, ABC):
             self._last_command_ns = None
             response.stamp_ns = self._stamp_ns + self._next_sample_ns
         else:
+            self._commands.clear()
             self._episode, self._step = request.episode, 0
             self._stamp_ns += round(self._robot.spec.period * 1e9)
             response.stamp_ns = self._stamp_ns
