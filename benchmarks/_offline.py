@@ -7,7 +7,7 @@ from typing import Any
 
 from mbrl_core.config import from_mapping, load_preset, load_tuning
 from mbrl_core.messages import Plan, TimeStep
-from mbrl_core.robot_file import load_robot
+from mbrl_core.robot_file import Robot, load_robot
 from mbrl_core.tasks import Task
 from mbrl_core.trial import Trial, run_trial
 from mbrl_dynamics.learner import LearnerConfig, OnlineLearner
@@ -16,6 +16,7 @@ from mbrl_planner.controller import PredictiveController
 from mbrl_planner.objective import ModelObjective
 from mbrl_planner.registry import build_planner, configure_planner, make_planner
 from mbrl_policy.exploration import ExplorationConfig, RandomExploration
+from mbrl_robot.delayed_simulation import DelayedSimulation
 from mbrl_robot.simulation import MujocoSimulation
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
@@ -35,11 +36,12 @@ def tuning(robot: str, node: str) -> dict[str, Any]:
 class LearningRun:
     """A robot that learns online while a planner controls it; trials in order, the first one random.
 
-    `planner` are parameters beside the preset and the robot's tuning.
+    `planner` are parameters beside the preset and the robot's tuning. `machine` is simulated where it is given, the
+    robot of that name with something changed.
     """
 
-    def __init__(self, robot: str, seed: int, planner: Mapping[str, Any]) -> None:
-        self.robot = load_robot(CONFIG / "robots" / f"{robot}.yaml")
+    def __init__(self, robot: str, seed: int, planner: Mapping[str, Any], machine: Robot | None = None) -> None:
+        self.robot = load_robot(CONFIG / "robots" / f"{robot}.yaml") if machine is None else machine
         self.seed = seed
         spec, tuned = self.robot.spec, tuning(robot, "learner")
         dynamics = {**preset("dynamics", "ensemble", "dynamics"), **tuned.get("dynamics", {})}
@@ -51,7 +53,7 @@ class LearningRun:
         self._exploration = RandomExploration(from_mapping(ExplorationConfig, exploration), spec)
         values = {**preset("planner", "icem", "planner"), **tuning(robot, "planner").get("planner", {}), **planner}
         self._kind, self._config = configure_planner(values)
-        self._simulation = MujocoSimulation(self.robot)
+        self._simulation = DelayedSimulation(MujocoSimulation(self.robot), self.robot)
         self._trials = 0
 
     def trial(self, task: Task, steps: int) -> Trial:

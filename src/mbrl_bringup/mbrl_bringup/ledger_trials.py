@@ -2,7 +2,7 @@
 """The offline episodes of the regret ledger (`mbrl_bringup.ledger`)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,8 @@ def read_inputs(run: Run, threads: int = 1) -> LedgerInputs:
     information = run.information
     try:
         robot = load_robot(information["robot_file"])
+        # What a delay of the robot's own costs beyond its compensation is latency.
+        robot = replace(robot, spec=replace(robot.spec, delay=0.0))
         node = information["settings"][information["learned_controller"]]
         settings = {name.removeprefix("planner."): value for name, value in node.items() if name.startswith("planner.")}
         replan = bool(node["replan"])

@@ -160,7 +160,9 @@ def _parse(content: dict[str, Any], path: Path) -> Robot:
     if not 0.0 <= command_offset < spec.period:
         raise SpecError(f"control.command_offset: got {command_offset}, expected 0 <= offset < period {spec.period}")
     simulation = dict(content.get("simulation", {}))
-    refuse_unknown("simulation", simulation, ("steps_per_control", "realtime_substeps", "command_timeout", "command_delay"))
+    refuse_unknown(
+        "simulation", simulation, ("steps_per_control", "realtime_substeps", "command_timeout", "command_delay")
+    )
     return Robot(
         spec=spec,
         joints=joints,

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mbrl_core.delay import commands_on_the_way, whole_and_fraction
 from mbrl_core.messages import EndReason, Plan, StepType, TimeStep
 from mbrl_core.random_streams import generator
 from mbrl_core.specs import Array, RobotSpec
@@ -59,14 +60,18 @@ def run_trial(
     """Runs one episode of at most `steps` steps as lockstep does: observe, answer, execute.
 
     The start state is drawn from the stream (seed, episode, 0, "start"). Actions are limited as robot_node limits them.
+    With a delay in `spec`, the backend is to be a robot with just that: actions in time steps and trials are what acted.
     Raises ValueError when the controller answers with a non-finite action.
     """
     if steps < 1:
         raise ValueError(f"steps: got {steps}, expected at least 1")
     lower, upper = np.array(spec.action.lower), np.array(spec.action.upper)
     nothing = np.full(spec.action.size, np.nan)
+    on_the_way = [np.clip(np.zeros(spec.action.size), lower, upper)] * commands_on_the_way(spec)
     state = backend.reset(generator(seed, episode, 0, "start"))
-    time_step = TimeStep(episode, 0, StepType.FIRST, state, nothing, action_valid=False)
+    time_step = TimeStep(
+        episode, 0, StepType.FIRST, state, nothing, action_valid=False, sent_actions=_rows(on_the_way, spec)
+    )
     states: list[Array] = [state]
     actions: list[Array] = []
     rewards: list[float] = []
@@ -79,6 +84,11 @@ def run_trial(
         if not np.isfinite(action).all():
             raise ValueError(f"action of step {time_step.step}: got {action.tolist()}, expected finite numbers")
         next_state = backend.step(action)
+        if on_the_way:
+            _, fraction = whole_and_fraction(spec)
+            on_the_way.append(action)
+            action = fraction * on_the_way[0] + (1.0 - fraction) * on_the_way[1]
+            del on_the_way[0]
         actions.append(action)
         rewards.append(float(task.reward(state, action, next_state)))
         states.append(next_state)
@@ -90,7 +100,14 @@ def run_trial(
             end_reason = EndReason.TIME_LIMIT
         step_type = StepType.MID if end_reason == EndReason.NOT_ENDED else StepType.LAST
         state = next_state
-        time_step = TimeStep(episode, step, step_type, state, action, end_reason=end_reason, controller=name)
+        time_step = TimeStep(
+            episode, step, step_type, state, action, end_reason=end_reason, controller=name,
+            sent_actions=_rows(on_the_way, spec),
+        )  # fmt: skip
+
+
+def _rows(actions: list[Array], spec: RobotSpec) -> Array:
+    return np.array(actions).reshape(-1, spec.action.size)
 
 
 def random_controller(spec: RobotSpec, seed: int, hold: int = 1) -> Controller:

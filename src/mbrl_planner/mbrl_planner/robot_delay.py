@@ -35,7 +35,7 @@ class Approach:
         times = np.concatenate([self.times, self.times[-1] + np.arange(1, rows)])
         states = np.concatenate([self.states, plan.predicted_states[1:]])
         wanted = delay_steps + np.arange(rows)
-        predicted = np.array([_state_at(time, times, states, self.spec) for time in wanted])
+        predicted = np.array([_state_at(time, times, states, self.spec) for time in wanted.tolist()])
         spread = plan.predicted_std
         if spread is not None:
             before = np.zeros((len(self.times) - 1, spread.shape[1]))

@@ -27,6 +27,8 @@ COMMAND = _profile(1)
 # Whoever listens for a sign of life among its own commands: neither may push out the other.
 COMMAND_FROM_ALL = _profile(16)
 JOINT_STATES = _profile(5, reliable=False)
+# Whoever measures what the robot does.
+EVERY_JOINT_STATE = _profile(1000, reliable=False)
 NEWEST_JOINT_STATES = _profile(1, reliable=False)
 LATCHED = _profile(1, latched=True)
 STATUS = _profile(1000)

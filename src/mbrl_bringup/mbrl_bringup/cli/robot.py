@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`./mbrl robot export|check`."""
+"""`./mbrl robot export|check|delay`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """Returns the exit status: 1 where descriptions differ or cannot be read or written."""
+    if arguments[:1] == ["delay"]:
+        from .robot_delay import main as measure
+
+        return measure(arguments[1:])
     options = _parser().parse_args(arguments)
 
     from mbrl_core.robot_description.tree import DescriptionError
@@ -61,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         help="the Python that has dartpy (default: /usr/bin/python3)",
     )  # fmt: skip
     check.add_argument("--seed", type=int, default=0, help="of the random configurations (default: 0)")
+    # Has options of its own: `main` hands it over before this parser reads them.
+    commands.add_parser("delay", help="measure how late a robot that is running answers its commands")
     return parser
 
 

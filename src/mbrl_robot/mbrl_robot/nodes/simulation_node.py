@@ -18,6 +18,7 @@ from mbrl_core.robot_file import Robot, load_robot
 from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend, StepBackend
 from mbrl_robot.command_delay import CommandDelay
+from mbrl_robot.delayed_simulation import DelayedSimulation
 from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_robot.simulation_interface import START_STREAM, Simulation, SimulationError
 from mbrl_ros import qos
@@ -71,8 +72,6 @@ class SimulationNode(Node, ABC):
         self._configuration = configuration
         self._simulation = self._simulate(self._robot, configuration)
         self._simulation.reset(generator(0, 0, 0, START_STREAM))
-        self._commands = CommandDelay(round(self._robot.simulation.command_delay * 1e9))
-        self._clipped = 0
         self._joint_names = [joint.name for joint in self._robot.joints]
         self._health = Health(self)
         self._joint_states = self.create_publisher(
@@ -86,6 +85,7 @@ class SimulationNode(Node, ABC):
         if self._realtime:
             self._start_realtime()
         else:
+            self._stepped = DelayedSimulation(self._simulation, self._robot)
             self._stamp_ns = 0
             self._episode = 0
             self._step = 0
@@ -105,11 +105,13 @@ class SimulationNode(Node, ABC):
         self._health.set("scheduling_precedence", precedence)
         self._health.set("memory_locked", self._configuration.lock_memory and lock_memory())
         self._interval_ns = round(self._simulation.sample_period * 1e9)
+        self._commands = CommandDelay(round(self._robot.simulation.command_delay * 1e9))
         self._timeout_ns = round(self._robot.simulation.command_timeout * 1e9) + self._commands.delay_ns
         self._last_command_ns: int | None = None
         self._simulated_ns = 0
         self._next_sample_ns = self._interval_ns
         self._skipped_ns = 0
+        self._clipped = 0
         self.create_subscription(
             Float64MultiArray,
             self._robot.command_topic,
@@ -180,6 +182,11 @@ class SimulationNode(Node, ABC):
                 self._simulation.advance_time(duration_ns * 1e-9)
         self._simulated_ns = max(self._simulated_ns, target_ns)
 
+    def _apply(self, command: Array | None) -> None:
+        if command is not None and self._simulation.set_command(command):
+            self._clipped += 1
+            self._health.set("clipped_commands", self._clipped)
+
     def _stop_when_silent(self, time_ns: int) -> None:
         if self._last_command_ns is None or time_ns - self._last_command_ns <= self._timeout_ns:
             return
@@ -203,7 +210,7 @@ class SimulationNode(Node, ABC):
             return response
         response.command_time_ns = now_ns()
         try:
-            state = self._step_control(np.array(request.command))
+            state = self._stepped.step_command(np.array(request.command))
         except SimulationError as error:
             self._divergence(error)
             response.success, response.message = False, str(error)
@@ -214,18 +221,6 @@ class SimulationNode(Node, ABC):
         response.success, response.message = True, ""
         response.step, response.state = self._step, to_doubles(state)
         return response
-
-    def _step_control(self, command: Array) -> Array:
-        period_ns = round(self._robot.spec.period * 1e9)
-        begin_ns = self._step * period_ns
-        self._commands.push(begin_ns, command)
-        for due, duration_ns in self._commands.pieces(begin_ns, begin_ns + period_ns):
-            self._apply(due)
-            if duration_ns == period_ns:
-                self._simulation.step_control()
-            else:
-                self._simulation.advance_time(duration_ns * 1e-9)
-        return self._simulation.state
 
     def _why_not(self, request: StepBackend.Request) -> str:
         if self._diverged:
@@ -242,11 +237,6 @@ class SimulationNode(Node, ABC):
 
     # --- both -----------------------------------------------------------------------------------------------------
 
-    def _apply(self, command: Array | None) -> None:
-        if command is not None and self._simulation.set_command(command):
-            self._clipped += 1
-            self._health.set("clipped_commands", self._clipped)
-
     def _reset(self, request: ResetBackend.Request, response: ResetBackend.Response) -> ResetBackend.Response:
         if self._realtime:
             self._integrate_until(now_ns())
@@ -255,7 +245,7 @@ class SimulationNode(Node, ABC):
         if request.state:
             start = np.array(request.state)
         try:
-            state = self._simulation.reset(start)
+            state = (self._simulation if self._realtime else self._stepped).reset(start)
         except ValueError as error:
             self._health.refuse("reset_backend", f"reset_backend: {error}")
             response.success, response.message = False, f"reset_backend: {error}"
@@ -271,7 +261,6 @@ class SimulationNode(Node, ABC):
             self._last_command_ns = None
             response.stamp_ns = self._stamp_ns + self._next_sample_ns
         else:
-            self._commands.clear()
             self._episode, self._step = request.episode, 0
             self._stamp_ns += round(self._robot.spec.period * 1e9)
             response.stamp_ns = self._stamp_ns
