@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import mujoco
 import numpy as np
 
+from mbrl_core.actuators import command_per_control, largest_efforts
 from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array, SpecError
 
@@ -21,22 +22,24 @@ class RobotMjcf:
     """A loaded MJCF and where the robot's variables are in it.
 
     positions and velocities [joints] index qpos and qvel in the robot file's order, actuators [action_size] index ctrl.
-    SI effort = effort_per_control * control; controls are clipped to control_lower and control_upper [action_size],
-    infinite where the actuator has no range. One control period is steps_per_control time steps.
+    SI command = command_per_control * control, an effort, a velocity or a position as the robot's interface says;
+    controls are clipped to control_lower and control_upper [action_size], infinite where the actuator has no range.
+    largest_efforts [action_size] in N or N m. One control period is steps_per_control time steps.
     """
 
     model: mujoco.MjModel
     positions: np.ndarray
     velocities: np.ndarray
     actuators: np.ndarray
-    effort_per_control: Array
+    command_per_control: Array
     control_lower: Array
     control_upper: Array
+    largest_efforts: Array
     steps_per_control: int
 
-    def control(self, effort: Array) -> Array:
-        """Controls [..., action_size], within their range, of SI efforts [..., action_size]."""
-        return np.clip(effort / self.effort_per_control, self.control_lower, self.control_upper)
+    def control(self, command: Array) -> Array:
+        """Controls [..., action_size], within their range, of SI commands [..., action_size]."""
+        return np.clip(command / self.command_per_control, self.control_lower, self.control_upper)
 
 
 def load_mjcf(robot: Robot, substeps: int = 1) -> RobotMjcf:
@@ -59,17 +62,16 @@ def load_mjcf(robot: Robot, substeps: int = 1) -> RobotMjcf:
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
     joints = [_joint_id(robot, model, joint.name, joint.kind) for joint in robot.joints]
     actuators = np.array([_actuator_id(robot, model, joints[index]) for index in robot.action_joints])
-    _check_interfaces(robot, model, actuators)
     limited = model.actuator_ctrllimited[actuators].astype(bool)
     return RobotMjcf(
         model=model,
         positions=model.jnt_qposadr[joints],
         velocities=model.jnt_dofadr[joints],
         actuators=actuators,
-        # force = gain * control * gear
-        effort_per_control=model.actuator_gear[actuators, 0] * model.actuator_gainprm[actuators, 0],
+        command_per_control=command_per_control(robot, model, actuators),
         control_lower=np.where(limited, model.actuator_ctrlrange[actuators, 0], -np.inf),
         control_upper=np.where(limited, model.actuator_ctrlrange[actuators, 1], np.inf),
+        largest_efforts=largest_efforts(robot, model, actuators),
         steps_per_control=robot.simulation.steps_per_control * substeps,
     )
 
@@ -142,14 +144,3 @@ def _actuator_id(robot: Robot, model: mujoco.MjModel, joint: int) -> int:
         f"robot {robot.spec.name!r}: no actuator of {robot.mjcf} drives joint {model.joint(joint).name!r};"
         f" driven joints there: {driven}"
     )
-
-
-def _check_interfaces(robot: Robot, model: mujoco.MjModel, actuators: np.ndarray) -> None:
-    actions = robot.spec.action
-    for name, interface, actuator in zip(actions.names, actions.interfaces, actuators, strict=True):
-        if interface != "effort" or int(model.actuator_biastype[actuator]) != int(mujoco.mjtBias.mjBIAS_NONE):
-            raise SpecError(
-                f"action {name!r}: interface {interface!r} through actuator"
-                f" {model.actuator(int(actuator)).name!r} of {robot.mjcf}; simulation drives"
-                " efforts through <motor> actuators only"
-            )

@@ -10,12 +10,13 @@ control:
   command_offset: 0.0          # s after the sample at which the action of an interval is sent
   delay: 0.0                   # s, the robot's own, from a command to its effect in joint_states: docs/delay.md
   max_open_loop_steps: 3       # rows older than this many steps are not executed
-  command_topic: effort_controller/commands
+  command_topic: effort_controller/commands      # default: that of the actions' interface
   chain: [planner]             # who serves, in order, when the selected controller has no valid row
 joints:                        # order of the state: all positions, then all velocities
   - {name: slider, kind: linear, position_limits: [-2.5, 2.5], velocity_limit: 20.0}
   - {name: hinge, kind: angular}          # no limits: unlimited
 actions:
+  # effort, velocity or position, the same for all actions; positions are absolute
   - {joint: slider, interface: effort, limits: [-3.0, 3.0], scale: 100.0, slew: 500.0}
 safe_action: {kind: damping, gains: [0.1]}   # zero, damping (u = -gain * velocity) or hold (at the position of entry)
 guard: {}                      # soft stops, speeds, spread of plans: mbrl_core.guard_limits; none of them by default
@@ -38,13 +39,13 @@ from typing import Any
 import numpy as np
 import yaml
 
+from mbrl_core.command_interfaces import check_safe_action, default_command_topic, one_interface
 from mbrl_core.guard_limits import GuardLimits, parse_guard_limits
 from mbrl_core.robot_keys import refuse_unknown
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, SpecError, StateSpec
 
 UNITS = {"linear": ("m", "m/s"), "angular": ("rad", "rad/s")}
 EFFORT_UNITS = {"linear": "N", "angular": "N m"}
-SAFE_ACTIONS = ("zero", "damping", "hold")
 TOP_LEVEL_KEYS = (
     "name", "mjcf", "task", "episode_steps", "control", "joints", "actions", "safe_action", "guard", "start",
     "simulation",
@@ -64,7 +65,7 @@ class Joint:
 @dataclass(frozen=True)
 class SafeAction:
     """The robot's own last resort. `gains` [action_size] in normalised action per m/s or rad/s (damping), or per m or
-    rad together with critical damping (hold)."""
+    rad (hold; with efforts together with critical damping)."""
 
     kind: str = "zero"
     gains: tuple[float, ...] = ()
@@ -113,6 +114,11 @@ class Robot:
     task: str
     mjcf: Path | None
     guard: GuardLimits = field(default_factory=GuardLimits)
+
+    @property
+    def interface(self) -> str:
+        """What all commands are: effort, velocity or position."""
+        return self.spec.action.interfaces[0]
 
 
 def load_robot(path: str | Path) -> Robot:
@@ -168,10 +174,10 @@ def _parse(content: dict[str, Any], path: Path) -> Robot:
         joints=joints,
         action_joints=action_joints,
         start=_start(content.get("start", {}), len(joints)),
-        safe_action=_safe_action(content.get("safe_action", {}), spec.action.size),
+        safe_action=_safe_action(content.get("safe_action", {}), spec),
         simulation=Simulation(**simulation),
         command_offset=command_offset,
-        command_topic=str(control.get("command_topic", "effort_controller/commands")),
+        command_topic=str(control.get("command_topic", default_command_topic(spec.action.interfaces[0]))),
         chain=tuple(control.get("chain", ("planner",))),
         episode_steps=int(content.get("episode_steps", 200)),
         task=str(content.get("task", "")),
@@ -226,6 +232,7 @@ def _action_spec(items: list[dict[str, Any]], joints: tuple[Joint, ...], indices
     for interface in interfaces:
         if interface not in units:
             raise SpecError(f"action interface: got {interface!r}, expected one of {', '.join(units)}")
+    one_interface(interfaces)
     return ActionSpec(
         names=tuple(item["joint"] for item in items),
         interfaces=tuple(interfaces),
@@ -251,14 +258,14 @@ def _start(content: dict[str, Any], joints: int) -> StartDistribution:
     return StartDistribution(**fields)
 
 
-def _safe_action(content: dict[str, Any], action_size: int) -> SafeAction:
+def _safe_action(content: dict[str, Any], spec: RobotSpec) -> SafeAction:
     refuse_unknown("safe_action", content, ("kind", "gains"))
-    kind = content.get("kind", "zero")
-    if kind not in SAFE_ACTIONS:
-        raise SpecError(f"safe_action.kind: got {kind!r}, expected one of {', '.join(SAFE_ACTIONS)}")
-    gains = tuple(float(gain) for gain in content.get("gains", [0.0] * action_size))
-    if len(gains) != action_size:
-        raise SpecError(f"safe_action.gains: got {len(gains)} entries, expected {action_size}, one for each action")
+    action = spec.action
+    kind = str(content.get("kind", "hold" if action.interfaces[0] == "position" else "zero"))
+    gains = tuple(float(gain) for gain in content.get("gains", [0.0] * action.size))
+    if len(gains) != action.size:
+        raise SpecError(f"safe_action.gains: got {len(gains)} entries, expected {action.size}, one for each action")
+    check_safe_action(action.interfaces[0], kind, gains, action.scale, spec.period)
     return SafeAction(kind, gains)
 
 

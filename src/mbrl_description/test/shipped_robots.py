@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1]
 REPOSITORY = PACKAGE.parents[1]
 FOLDERS = Folders(PACKAGE, REPOSITORY / "config" / "gazebo")
 WORLD = PACKAGE / "sdf" / "mbrl.world.sdf"
-ROBOTS = ("acrobot", "arm", "cartpole", "pendulum", "reacher")
+ROBOTS = ("acrobot", "arm", "arm_velocity", "cartpole", "pendulum", "reacher")
 
 
 @cache
@@ -21,4 +21,6 @@ def compiled(name: str) -> CompiledRobot:
     return compile_robot(load_robot(REPOSITORY / "config" / "robots" / f"{name}.yaml"))
 
 
+# arm_velocity has the arm's links: what moves alike need not be moved twice.
+MOVED = tuple(name for name in ROBOTS if name != "arm_velocity")
 IN_GAZEBO = tuple(name for name in ROBOTS if not not_for_gazebo(compiled(name)))

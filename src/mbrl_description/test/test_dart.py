@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from shipped_robots import FOLDERS, ROBOTS, WORLD, compiled
+from shipped_robots import FOLDERS, MOVED, WORLD, compiled
 
 from mbrl_core.robot_description.dart import (
     DURATION,
@@ -29,7 +29,7 @@ AT_GAZEBO_STEP = {"acrobot": 0.03, "arm": 0.1, "cartpole": 0.01, "pendulum": 0.0
 
 @needs_dart
 @pytest.mark.parametrize("form", ["urdf", "sdf"])
-@pytest.mark.parametrize("name", ROBOTS)
+@pytest.mark.parametrize("name", MOVED)
 def test_motion_is_that_of_mujoco(name: str, form: str) -> None:
     report = compare_in_dart(compiled(name), (FOLDERS.urdf if form == "urdf" else FOLDERS.sdf)(name))
     assert not report.message()
@@ -43,7 +43,7 @@ def test_motion_is_that_of_mujoco(name: str, form: str) -> None:
 
 @needs_dart
 @pytest.mark.parametrize("form", ["urdf", "sdf"])
-@pytest.mark.parametrize("name", ROBOTS)
+@pytest.mark.parametrize("name", MOVED)
 def test_a_wrong_damping_shows_in_the_motion(tmp_path: Path, name: str, form: str) -> None:
     """Mass matrix and gravity know nothing of it."""
     source = (FOLDERS.urdf if form == "urdf" else FOLDERS.sdf)(name)
@@ -80,7 +80,7 @@ def test_what_dart_does_not_read_is_named(tmp_path: Path) -> None:
         compare_in_dart(compiled("cartpole"), path)
 
 
-@pytest.mark.parametrize("name", ROBOTS)
+@pytest.mark.parametrize("name", MOVED)
 def test_motions_are_large(name: str) -> None:
     robot = compiled(name)
     passive, forced = motions_of(robot)

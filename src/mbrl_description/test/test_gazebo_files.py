@@ -18,6 +18,17 @@ DEFAULT_SET = {
     "gz-sim-scene-broadcaster-system": "gz::sim::systems::SceneBroadcaster",
 }
 
+# Plugin, its class, and what its topic ends with.
+DRIVES = {
+    "effort": ("gz-sim-apply-joint-force-system", "gz::sim::systems::ApplyJointForce", "cmd_force"),
+    "velocity": ("gz-sim-joint-controller-system", "gz::sim::systems::JointController", "cmd_vel"),
+    "position": ("gz-sim-joint-position-controller-system", "gz::sim::systems::JointPositionController", "cmd_pos"),
+}
+
+
+def topic(robot: Robot, joint: str) -> str:
+    return f"/model/{robot.spec.name}/joint/{joint}/{DRIVES[robot.interface][2]}"
+
 
 def robot_of(name: str) -> Robot:
     return load_robot(REPOSITORY / "config" / "robots" / f"{name}.yaml")
@@ -36,7 +47,7 @@ def parsed(path: Path, child: str) -> ElementTree.Element:
 
 
 def test_what_gazebo_can_simulate() -> None:
-    assert IN_GAZEBO == ("acrobot", "arm", "cartpole", "pendulum")
+    assert IN_GAZEBO == ("acrobot", "arm", "arm_velocity", "cartpole", "pendulum")
 
 
 def test_world() -> None:
@@ -68,11 +79,11 @@ def test_model_plugins(name: str) -> None:
     robot = robot_of(name)
     states = [joint.name for joint in robot.joints]
     publisher = ("gz-sim-joint-state-publisher-system", "gz::sim::systems::JointStatePublisher", states)
-    drives = [
-        ("gz-sim-apply-joint-force-system", "gz::sim::systems::ApplyJointForce", [joint])
-        for joint in robot.spec.action.names
-    ]
+    drives = [(*DRIVES[robot.interface][:2], [joint]) for joint in robot.spec.action.names]
     assert found == [publisher, *drives]
+    # ApplyJointForce has no other topic than that of its joint; the others are told theirs.
+    expected = [] if robot.interface == "effort" else [topic(robot, joint) for joint in robot.spec.action.names]
+    assert [item.text for item in model.findall("plugin/topic")] == expected
     assert {*states, *robot.spec.action.names} <= joints
 
 
@@ -94,8 +105,8 @@ def test_bridge(name: str) -> None:
     }
     forces = [
         {
-            "ros_topic_name": f"{joint}/cmd_force",
-            "gz_topic_name": f"/model/{name}/joint/{joint}/cmd_force",
+            "ros_topic_name": f"{joint}/{DRIVES[robot_of(name).interface][2]}",
+            "gz_topic_name": topic(robot_of(name), joint),
             "ros_type_name": "std_msgs/msg/Float64",
             "gz_type_name": "gz.msgs.Double",
             "direction": "ROS_TO_GZ",
@@ -132,7 +143,9 @@ def test_ros2_control_description(name: str) -> None:
     for joint in control.findall("joint"):
         assert [state.get("name") for state in joint.findall("state_interface")] == ["position", "velocity"]
         driven = joint.get("name") in action.names
-        assert [command.get("name") for command in joint.findall("command_interface")] == (["effort"] if driven else [])
+        assert [command.get("name") for command in joint.findall("command_interface")] == (
+            [robot.interface] if driven else []
+        )
         if driven:
             index = action.names.index(str(joint.get("name")))
             for end, bound in (("min", action.lower[index]), ("max", action.upper[index])):
@@ -152,7 +165,8 @@ def test_never_two_drives_in_one_description(name: str) -> None:
     plugins = {plugin.get("filename") for plugin in parsed(FOLDERS.sdf(name), "model").iter("plugin")}
     assert "gz_ros2_control-system" not in plugins
     root = ElementTree.parse(FOLDERS.ros2_control(name)).getroot()
-    assert "apply-joint-force" not in ElementTree.tostring(root, encoding="unicode")
+    for filename, _, _ in DRIVES.values():
+        assert filename not in ElementTree.tostring(root, encoding="unicode")
     assert not list(ElementTree.parse(FOLDERS.urdf(name)).getroot().iter("gazebo"))
 
 
@@ -164,7 +178,7 @@ def test_controllers(name: str) -> None:
     assert manager["joint_state_broadcaster"] == {"type": "joint_state_broadcaster/JointStateBroadcaster"}
     controller = robot.command_topic.removesuffix("/commands")
     assert manager[controller] == {"type": "forward_command_controller/ForwardCommandController"}
-    expected = {"joints": list(robot.spec.action.names), "interface_name": "effort"}
+    expected = {"joints": list(robot.spec.action.names), "interface_name": robot.interface}
     assert content[controller]["ros__parameters"] == expected
     ticks = manager["update_rate"] * robot.spec.period
     assert manager["update_rate"] >= 500

@@ -14,7 +14,7 @@ PHYSICS = (
     "body_mass", "body_inertia", "body_ipos", "body_iquat", "body_pos", "body_quat", "body_gravcomp", "jnt_type",
     "jnt_pos", "jnt_axis", "jnt_range", "jnt_limited", "jnt_stiffness", "jnt_solref", "jnt_solimp", "jnt_margin",
     "dof_damping", "dof_armature", "dof_frictionloss", "qpos0", "qpos_spring", "actuator_gear", "actuator_gainprm",
-    "actuator_biasprm", "actuator_ctrlrange", "actuator_trnid",
+    "actuator_biasprm", "actuator_ctrlrange", "actuator_forcerange", "jnt_actfrcrange", "actuator_trnid",
 )  # fmt: skip
 
 

@@ -158,7 +158,7 @@ class Mujoco(DynamicsModel):
     def _reachable_actions(self) -> tuple[Array, Array]:
         """Normalised actions [action_size] that neither the robot's limits nor the actuators' ranges cut."""
         mjcf, scale = self._simulator.mjcf, np.array(self.spec.action.scale)
-        ends = np.sort(np.stack([mjcf.control_lower, mjcf.control_upper]) * (mjcf.effort_per_control / scale), axis=0)
+        ends = np.sort(np.stack([mjcf.control_lower, mjcf.control_upper]) * (mjcf.command_per_control / scale), axis=0)
         lower, upper = self._action_limits()
         return np.maximum(lower, ends[0]), np.minimum(upper, ends[1])
 

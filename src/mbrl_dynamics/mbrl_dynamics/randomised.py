@@ -110,7 +110,10 @@ def perturbed(model: mujoco.MjModel, config: RandomisationConfig, random: np.ran
     damping = factors(config.damping_spread, model.nv)
     version.dof_damping[:] = model.dof_damping * damping
     version.dof_frictionloss[:] = model.dof_frictionloss * damping
-    version.actuator_gainprm[:, 0] = model.actuator_gainprm[:, 0] * factors(config.effort_spread, model.nu)
+    effort = factors(config.effort_spread, model.nu)
+    version.actuator_gainprm[:, 0] = model.actuator_gainprm[:, 0] * effort
+    # A drive's own feedback: what it comes to stays what it is told.
+    version.actuator_biasprm[:, :3] = model.actuator_biasprm[:, :3] * effort[:, None]
     stiffness = factors(config.contact_spread, model.njnt)
     _scale_time_constants(version.jnt_solref, stiffness)
     version.geom_friction[:] = model.geom_friction * factors(config.friction_spread, model.ngeom)[:, None]

@@ -15,7 +15,10 @@ from mbrl_robot.safe_action import SafeController
 
 @dataclass(frozen=True)
 class Decision:
-    """An action [action_size] (normalised) that may be sent, the same as SI command, and where it comes from."""
+    """An action [action_size] (normalised) that may be sent, the same as SI command, and where it comes from.
+
+    Not a number: nothing may be sent, see `Guard.limit`.
+    """
 
     action: Array
     command: Array
@@ -43,8 +46,14 @@ class Control:
         action = self.guard.limit(row.action, elapsed, state).action
         return Decision(action, action * self._scale, row.controller, row.controller != self.executor.selected, row.age)
 
+    def restart(self, state: Array) -> None:
+        """The backend has been reset to `state` [state_size]: what was held or commanded before is over."""
+        self._safe.leave()
+        if self.robot.interface == "position":
+            self.guard.follow(state[list(self.robot.action_joints)] / self._scale)
+
     def safe(self, state: Array | None, elapsed: float) -> Decision:
-        """The robot's safe action in `state` [state_size], zero when the state is unknown."""
+        """The robot's safe action in `state` [state_size]; in an unknown state zero, or the last position sent."""
         action = self.guard.limit(self._safe.action(state), elapsed, state).action
         return Decision(action, action * self._scale, SAFE, self.executor.selected != SAFE, 0)
 

@@ -32,7 +32,7 @@ class DartSimulation:
     exactly, but a stop of that joint takes the rotor's momentum without passing it on to what carries the joint.
 
     Raises SpecError when dartpy is missing, DART cannot read the description, its joints are not the robot file's, or
-    the control period is no multiple of the time step; FileNotFoundError when the description does not exist.
+    the control period is no multiple of the time step, or the robot is not driven by efforts; FileNotFoundError when the description does not exist.
     """
 
     def __init__(
@@ -42,6 +42,8 @@ class DartSimulation:
         description: Path | None = None,
         python: str = SYSTEM_PYTHON,
     ) -> None:
+        if robot.interface != "effort":
+            raise SpecError(f"actions interface: got {robot.interface!r}, expected 'effort': DART has no other drives here")
         self.robot = robot
         self.timestep = timestep
         self._python = python
@@ -100,9 +102,13 @@ class DartSimulation:
                 self._process = DartProcess(self._python, self._content)
             except SpecError as error:
                 raise SimulationError(str(error)) from None
-        self._efforts[:] = 0.0
+        self.stop()
         self._take(self._process.ask(RESET, state.tobytes()))
         return self.state
+
+    def stop(self) -> None:
+        """Commands rest: no effort."""
+        self._efforts[:] = 0.0
 
     def set_command(self, command: Array) -> bool:
         """Holds an SI effort [action_size] from now on. Returns true when it had to be clipped to the effort limits.

@@ -24,10 +24,13 @@ class Guard:
     The slew limit starts from the last action that was sent, whoever asked for it, so that a change of controller
     cannot jerk the robot, and has the last word before the range: soft stops and limits of speed of the `joints` need
     margins that leave room for it. It is not a safety-rated device.
+
+    Nothing is rest for efforts and velocities. For positions it is where the robot was told to be: until somebody has
+    commanded, `last` is not a number, and there is no slew limit.
     """
 
     def __init__(self, spec: ActionSpec, joints: JointGuard | None = None) -> None:
-        # How many commands were held back, by what: not_finite, soft_stop, velocity, slew, range.
+        # How many commands were held back, by what: not_finite, unknown_position, soft_stop, velocity, slew, range.
         self.held_back: Counter[str] = Counter()
         self._joints = joints
         self._lower = np.array(spec.lower)
@@ -39,12 +42,15 @@ class Guard:
         self._finite_slew = np.where(self._has_slew, slew, 0.0)
         # A motor at rest: what nobody has commanded is as near to zero as the limits allow.
         self._rest = np.clip(np.zeros(spec.size), self._lower, self._upper)
+        self._drives_positions = spec.interfaces[0] == "position"
+        if self._drives_positions:
+            self._rest = np.full(spec.size, np.nan)
         self._last = self._rest
         self._emergency_stop = False
 
     @property
     def last(self) -> Array:
-        """Action [action_size] sent last."""
+        """Action [action_size] sent last; NaN where nobody has told a position yet."""
         return self._last
 
     @property
@@ -61,7 +67,10 @@ class Guard:
         self._emergency_stop = False
 
     def restart(self) -> None:
-        """The backend has been reset and its command with it: the slew limit starts from rest."""
+        """The backend has been reset and its command with it: the slew limit starts from rest.
+
+        Where a robot rests that is driven by positions, `follow` says.
+        """
         self._last = self._rest
 
     def follow(self, action: Array) -> None:
@@ -75,8 +84,9 @@ class Guard:
     def limit(self, action: Array, elapsed: float, state: Array | None = None) -> GuardedAction:
         """Limits an action that is about to be sent in `state` [state_size] `elapsed` seconds after the last one.
 
-        It is remembered as sent. An entry that is not finite becomes zero, as near as the limits allow. In an unknown
-        state (None) there are no soft stops and no limits of speed.
+        It is remembered as sent. An entry that is not finite becomes zero, as near as the limits allow; a position
+        stays that of the last command, and is not a number where there was none: nothing is to be sent then. In an
+        unknown state (None) there are no soft stops and no limits of speed.
         """
         asked = np.asarray(action, dtype=np.float64)
         allowed, kinds = self._limited(asked, elapsed, self._last, state)
@@ -89,8 +99,8 @@ class Guard:
         finite = np.isfinite(asked)
         wanted = asked
         if not finite.all():
-            kinds.append("not_finite")
-            wanted = np.where(finite, asked, 0.0)
+            kinds.append("unknown_position" if self._drives_positions else "not_finite")
+            wanted = np.where(finite, asked, last if self._drives_positions else 0.0)
         if self._joints is not None:
             wanted, held_back = self._joints.bound(wanted, state)
             kinds += held_back
@@ -101,8 +111,8 @@ class Guard:
         if not self._slews:
             return within_range, kinds
         change = np.where(self._has_slew, self._finite_slew * (elapsed if elapsed > 0.0 else 0.0), np.inf)
-        # The last action lies within the range, so both bounds hold at once.
-        allowed = np.minimum(np.maximum(within_range, last - change), last + change)
+        # The last action lies within the range, so both bounds hold at once; one that is no number does not bound.
+        allowed = np.fmin(np.fmax(within_range, last - change), last + change)
         if (allowed != within_range).any():
             kinds.append("slew")
         return allowed, kinds

@@ -4,6 +4,7 @@
 import mujoco
 import numpy as np
 
+from mbrl_core.command_interfaces import rest_action
 from mbrl_core.mjcf import load_mjcf
 from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
@@ -14,7 +15,8 @@ class MujocoSimulation:
     """Simulates the robot's MJCF; a `simulation_interface.Simulation`.
 
     The state is [state_size] as in the robot file: positions in its joint order, then velocities; SI units. Commands
-    are SI efforts [action_size], converted through each actuator's gear and gain and clipped to its ctrlrange.
+    are SI efforts, velocities or positions [action_size], as the robot file's interface says, converted through each
+    actuator's gear and gains and clipped to its ctrlrange.
 
     Raises SpecError when the robot file names no MJCF, or a joint or actuator that the MJCF lacks, or a joint or
     actuator of the wrong type; FileNotFoundError when the MJCF does not exist.
@@ -43,17 +45,26 @@ class MujocoSimulation:
     def reset(self, start: np.random.Generator | Array) -> Array:
         """Puts the robot into an exact state [state_size], or one drawn from the robot file's start distribution.
 
-        The command becomes zero. Returns the state. Raises ValueError on a wrong shape or a non-finite number.
+        The command becomes that of `stop`. Returns the state. Raises ValueError on a wrong shape or a non-finite
+        number.
         """
         state = checked_start(self.robot, start)
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self._positions] = state[: len(self._positions)]
         self.data.qvel[self._velocities] = state[len(self._positions) :]
+        self.stop()
         mujoco.mj_forward(self.model, self.data)
         return self.state
 
+    def stop(self) -> None:
+        """Commands rest: no effort, no velocity, or the position that each joint is at now."""
+        positions = self.data.qpos[self._positions][list(self.robot.action_joints)]
+        command = rest_action(self.robot.interface, self.robot.spec.action.size, positions)
+        assert command is not None
+        self.data.ctrl[self._mjcf.actuators] = self._mjcf.control(command)
+
     def set_command(self, command: Array) -> bool:
-        """Holds an SI effort [action_size] from now on. Returns true when it had to be clipped to the ctrlrange.
+        """Holds an SI command [action_size] from now on. Returns true when it had to be clipped to the ctrlrange.
 
         Raises ValueError on a wrong shape or a non-finite number, and keeps the old command then.
         """
@@ -61,7 +72,7 @@ class MujocoSimulation:
         clipped = self._mjcf.control(values)
         self.data.ctrl[self._mjcf.actuators] = clipped
         # Scaling there and back leaves a rounding error, which is no clipping.
-        control = values / self._mjcf.effort_per_control
+        control = values / self._mjcf.command_per_control
         return bool(np.any(np.abs(control - clipped) > 1e-9 * np.abs(clipped)))
 
     def advance(self, steps: int = 1) -> None:

@@ -14,7 +14,7 @@ from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
 from mbrl_robot.guard import Guard
 from mbrl_robot.joint_guard import JointGuard
-from mbrl_robot.safe_action import SafeController
+from mbrl_robot.safe_action import SafeController, rest_command
 
 OVERTAKING_NS = 1_000_000_000
 
@@ -94,7 +94,7 @@ class Watchdog:
     def command(self, state: Array | None) -> Array:
         """Trips, if it has not yet, and returns the SI command [action_size] to send now and then once a period.
 
-        `state` is [state_size], None where it is unknown: the safe action is zero then.
+        `state` is [state_size], None where it is unknown: the safe action is zero then, or the last position sent.
         """
         if self.state is not Watch.TRIPPED:
             self.state = Watch.TRIPPED
@@ -103,6 +103,10 @@ class Watchdog:
         else:
             elapsed = self.robot.spec.period
         return self._guard.limit(self._safe.action(state), elapsed, state).action * self._scale
+
+    def last_command(self, state: Array | None) -> Array | None:
+        """What to send at the very end, SI [action_size], in `state` [state_size] or None; None: nothing."""
+        return rest_command(self.robot, state, self._guard.last)
 
     def _is_from_before_the_farewell(self, arrival_ns: int, stamp_ns: int) -> bool:
         """Two topics may overtake each other, but not by much; stamps further apart say nothing, as time can be set."""

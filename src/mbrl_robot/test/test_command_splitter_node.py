@@ -14,9 +14,9 @@ import rclpy
 import yaml
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import JointState
+from servo_robots import servo_robot
 from std_msgs.msg import Float64, Float64MultiArray
-
-from mbrl_robot.nodes.command_splitter_node import FORCE_TOPIC
 
 CONFIG = Path(__file__).parents[3] / "config"
 ROBOTS = CONFIG / "robots"
@@ -24,19 +24,21 @@ COMMAND_TOPIC = "effort_controller/commands"
 
 
 class Bench:
-    """A command publisher, and everything that came on the force topics, in order of arrival."""
+    """A command publisher, and everything that came on the joints' topics, in order of arrival."""
 
-    def __init__(self, joints: tuple[str, ...], domain: int) -> None:
+    def __init__(
+        self, joints: tuple[str, ...], domain: int, topic: str = COMMAND_TOPIC, ending: str = "cmd_force"
+    ) -> None:
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain)
         self.node = rclpy.create_node("bench", context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
-        self.commands = self.node.create_publisher(Float64MultiArray, COMMAND_TOPIC, 1)
+        self.commands = self.node.create_publisher(Float64MultiArray, topic, 1)
         self.forces: dict[str, list[float]] = {joint: [] for joint in joints}
         for joint in joints:
             self.node.create_subscription(
-                Float64, f"{joint}/cmd_force", lambda message, joint=joint: self.forces[joint].append(message.data), 10
+                Float64, f"{joint}/{ending}", lambda message, joint=joint: self.forces[joint].append(message.data), 10
             )
 
     def wait(self, condition: Callable[[], bool], seconds: float = 10.0) -> bool:
@@ -162,18 +164,31 @@ def test_bad_commands_are_refused(
     assert COMMAND_TOPIC in log and text in log, log
 
 
-def test_robot_without_effort_is_refused(tmp_path: Path, domain: int) -> None:
-    content = (ROBOTS / "cartpole.yaml").read_text().replace("interface: effort", "interface: velocity")
-    robot = tmp_path / "velocity.yaml"
-    robot.write_text(content)
-    process = start(robot, domain)
-    _, text = process.communicate(timeout=20.0)
-    assert process.returncode == 2
-    assert "action 'slider' interface: got 'velocity', expected effort" in text
+def test_a_position_robot_is_told_where_it_is_when_commands_stop(tmp_path: Path, domain: int) -> None:
+    bench = Bench(("rail", "turn"), domain, "position_controller/commands", "cmd_pos")
+    joint_states = bench.node.create_publisher(JointState, "joint_states", 5)
+    process = start(servo_robot(tmp_path, "position"), domain)
+    try:
+        bench.connect()
+        bench.send(0.5, -1.0)
+        assert bench.wait(lambda: bench.forces["rail"] == [0.5])
+        # Nobody has said yet where the joints are: they go on holding what they were told.
+        bench.wait(lambda: False, 0.7)
+        assert bench.forces == {"rail": [0.5], "turn": [-1.0]}
+        joint_states.publish(JointState(name=["turn", "rail"], position=[0.3, 0.1], velocity=[0.0, 0.0]))
+        bench.wait(lambda: False, 0.2)
+        bench.send(0.5, -1.0)
+        assert bench.wait(lambda: len(bench.forces["turn"]) == 3)
+        end(process)
+    finally:
+        process.kill()
+        process.wait()
+        bench.close()
+    assert bench.forces == {"rail": [0.5, 0.5, 0.1], "turn": [-1.0, -1.0, 0.3]}
 
 
 def test_bridge_carries_every_force_topic() -> None:
     bridge = yaml.safe_load((CONFIG / "gazebo" / "cartpole_bridge.yaml").read_text())
     robot = yaml.safe_load((ROBOTS / "cartpole.yaml").read_text())
     bridged = {item["ros_topic_name"] for item in bridge if item["direction"] == "ROS_TO_GZ"}
-    assert bridged == {FORCE_TOPIC.format(joint=action["joint"]) for action in robot["actions"]}
+    assert bridged == {f"{action['joint']}/cmd_force" for action in robot["actions"]}

@@ -144,8 +144,9 @@ def test_period_that_the_timestep_does_not_make_is_named(tmp_path: Path) -> None
 
 def test_interface_that_simulation_lacks_is_named(tmp_path: Path) -> None:
     actions = [{"joint": "slider", "interface": "velocity", "limits": [-1.0, 1.0]}]
+    robot = load_robot(robot_file(tmp_path, "cartpole", actions=actions, safe_action={"kind": "zero"}))
     with pytest.raises(SpecError, match="action 'slider': interface 'velocity'"):
-        MujocoSimulation(load_robot(robot_file(tmp_path, "cartpole", actions=actions)))
+        MujocoSimulation(robot)
 
 
 def test_missing_mjcf_is_named(tmp_path: Path) -> None:

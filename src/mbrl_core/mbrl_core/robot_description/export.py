@@ -8,7 +8,6 @@ from mbrl_core.robot_description.armature import left_over
 from mbrl_core.robot_description.gazebo_files import bridge_text, controllers_text
 from mbrl_core.robot_description.mujoco_tree import CompiledRobot
 from mbrl_core.robot_description.sdf_writer import sdf_text
-from mbrl_core.robot_description.tree import DescriptionError
 from mbrl_core.robot_description.urdf_writer import ros2_control_text, urdf_text
 
 
@@ -45,11 +44,6 @@ def files_of(compiled: CompiledRobot, folders: Folders) -> dict[Path, str]:
 
     Raises DescriptionError where one of the formats cannot express the robot.
     """
-    actions = compiled.robot.spec.action
-    for name, interface in zip(actions.names, actions.interfaces, strict=True):
-        if interface != "effort":
-            robot = compiled.robot.spec.name
-            raise DescriptionError(f"robot {robot!r} action {name!r} interface: got {interface!r}, expected effort")
     name = compiled.tree.name
     files = {
         folders.urdf(name): urdf_text(compiled),

@@ -5,6 +5,7 @@ import math
 
 import yaml
 
+from mbrl_core.command_interfaces import JOINT_TOPICS
 from mbrl_core.robot_description.mujoco_tree import CompiledRobot
 from mbrl_core.robot_description.tree import DescriptionError
 
@@ -13,13 +14,18 @@ SLOWEST_UPDATE = 500.0  # Hz
 COMMANDS = "/commands"
 
 
+def joint_topic(compiled: CompiledRobot, joint: str) -> str:
+    """Gazebo's topic of one joint's commands."""
+    return f"/model/{compiled.tree.name}/joint/{joint}/{JOINT_TOPICS[compiled.robot.interface]}"
+
+
 def bridge_text(compiled: CompiledRobot) -> str:
-    """The file of ros_gz_bridge: joint states out, one force per driven joint in. It knows no substitutions."""
-    name = compiled.tree.name
+    """The file of ros_gz_bridge: joint states out, one command per driven joint in. It knows no substitutions."""
+    name, ending = compiled.tree.name, JOINT_TOPICS[compiled.robot.interface]
     entries = [
         _topic("joint_states", f"/world/{WORLD_NAME}/model/{name}/joint_state",
                "sensor_msgs/msg/JointState", "gz.msgs.Model", "GZ_TO_ROS"),
-        *(_topic(f"{joint}/cmd_force", f"/model/{name}/joint/{joint}/cmd_force",
+        *(_topic(f"{joint}/{ending}", joint_topic(compiled, joint),
                  "std_msgs/msg/Float64", "gz.msgs.Double", "ROS_TO_GZ")
           for joint in compiled.robot.spec.action.names),
     ]  # fmt: skip
@@ -67,7 +73,7 @@ def controllers_text(compiled: CompiledRobot) -> str:
                 controller: {"type": "forward_command_controller/ForwardCommandController"},
             }
         },
-        controller: {"ros__parameters": {"joints": list(robot.spec.action.names), "interface_name": "effort"}},
+        controller: {"ros__parameters": {"joints": list(robot.spec.action.names), "interface_name": robot.interface}},
     }
     remark = (
         f"# Controllers for {compiled.tree.name}_ros2_control.urdf.xacro: joint_states out, {robot.command_topic} in.\n"

@@ -105,8 +105,9 @@ def _refuse_what_would_be_lost(mjcf: RobotMjcf, robot: Robot, path: Path) -> Non
         refuse(f"its joints are {', '.join(names)}, expected exactly those of robot {robot.spec.name!r}")
     if model.nu != robot.spec.action.size:
         refuse(f"it has {model.nu} actuators, expected {robot.spec.action.size}, the actions of {robot.spec.name!r}")
-    if not (np.isfinite(mjcf.control_lower) & np.isfinite(mjcf.control_upper)).all():
-        refuse("an actuator has no ctrlrange, expected one for each: URDF and SDF state efforts")
+    if not np.isfinite(mjcf.largest_efforts).all():
+        bound = "ctrlrange" if robot.interface == "effort" else "forcerange and its joint no actuatorfrcrange"
+        refuse(f"an actuator has no {bound}, expected one for each: URDF and SDF state efforts")
     for what, count in (("equality constraints", model.neq), ("tendons", model.ntendon)):
         if count:
             refuse(f"it has {count} {what}, expected none")
@@ -141,10 +142,9 @@ def _body(model: Any, data: Any, index: int) -> Body:
 
 def _joints(mjcf: RobotMjcf, data: Any) -> list[Joint]:
     model = mjcf.model
-    bounds = np.abs([mjcf.control_lower, mjcf.control_upper]).max(axis=0) * np.abs(mjcf.effort_per_control)
     efforts = {
         int(model.actuator_trnid[actuator, 0]): float(bound)
-        for actuator, bound in zip(mjcf.actuators, bounds, strict=True)
+        for actuator, bound in zip(mjcf.actuators, mjcf.largest_efforts, strict=True)
     }
     joints = []
     for index in range(1, model.nbody):

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from mbrl_core.robot_description.armature import carry, left_over
+from mbrl_core.robot_description.gazebo_files import joint_topic
 from mbrl_core.robot_description.mujoco_tree import CompiledRobot, Shape
 from mbrl_core.robot_description.rigid_body import Frame, identity
 from mbrl_core.robot_description.tree import SLIDE, WORLD, Body, Joint
@@ -106,8 +107,38 @@ def _plugins(model: ElementTree.Element, compiled: CompiledRobot) -> None:
     )
     for joint in compiled.robot.joints:
         add(publisher, "joint_name", joint.name)
-    for name in compiled.robot.spec.action.names:
-        drive = add(
-            model, "plugin", filename="gz-sim-apply-joint-force-system", name="gz::sim::systems::ApplyJointForce"
-        )
-        add(drive, "joint_name", name)
+    for index, name in enumerate(compiled.robot.spec.action.names):
+        DRIVES[compiled.robot.interface](model, compiled, index, name)
+
+
+def _force_drive(model: ElementTree.Element, compiled: CompiledRobot, index: int, name: str) -> None:
+    drive = add(model, "plugin", filename="gz-sim-apply-joint-force-system", name="gz::sim::systems::ApplyJointForce")
+    add(drive, "joint_name", name)
+
+
+def _velocity_drive(model: ElementTree.Element, compiled: CompiledRobot, index: int, name: str) -> None:
+    """Without gains: the physics brings the joint to the velocity within a step, as far as the effort goes."""
+    drive = add(model, "plugin", filename="gz-sim-joint-controller-system", name="gz::sim::systems::JointController")
+    add(drive, "joint_name", name)
+    add(drive, "topic", joint_topic(compiled, name))
+
+
+def _position_drive(model: ElementTree.Element, compiled: CompiledRobot, index: int, name: str) -> None:
+    """The gains are those of MuJoCo's actuator, which has no integral part."""
+    mjcf = compiled.mjcf
+    actuator = mjcf.actuators[index]
+    gear = float(mjcf.model.actuator_gear[actuator, 0])
+    stiffness, damping = (-gear * gear * float(value) for value in mjcf.model.actuator_biasprm[actuator, 1:3])
+    effort = float(mjcf.largest_efforts[index])
+    drive = add(
+        model, "plugin", filename="gz-sim-joint-position-controller-system",
+        name="gz::sim::systems::JointPositionController",
+    )  # fmt: skip
+    add(drive, "joint_name", name)
+    add(drive, "topic", joint_topic(compiled, name))
+    for gain, value in (("p_gain", stiffness), ("i_gain", 0.0), ("d_gain", damping + 0.0),
+                        ("cmd_max", effort), ("cmd_min", -effort)):  # fmt: skip
+        add(drive, gain, number(value))
+
+
+DRIVES = {"effort": _force_drive, "velocity": _velocity_drive, "position": _position_drive}

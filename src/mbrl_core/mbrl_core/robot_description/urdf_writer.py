@@ -28,8 +28,9 @@ OUT_OF_REACH = 10000.0  # m/s or rad/s
 XACRO = "http://www.ros.org/wiki/xacro"
 REMARK_GAZEBO = (
     "In Gazebo the plugin below starts the controller manager. On hardware pass the driver's plugin with\n"
-    "     hardware:= and gazebo:=false. Never together with ApplyJointForce of the SDF: both would drive the joints."
+    "     hardware:= and gazebo:=false. Never together with {drive} of the SDF: both would drive the joints."
 )
+DRIVES = {"effort": "ApplyJointForce", "velocity": "JointController", "position": "JointPositionController"}
 REMARK_HARDWARE = "For hardware alone: Gazebo knows no armature, and no link can carry this robot's."
 
 
@@ -126,7 +127,7 @@ def ros2_control_text(compiled: CompiledRobot) -> str:
         f"Under ros2_control: joint_states out, {robot.command_topic} in.\n"
         f"       xacro {tree.name}_ros2_control.urdf.xacro {argument}\n     "
     )
-    remark += REMARK_GAZEBO if with_gazebo else REMARK_HARDWARE
+    remark += REMARK_GAZEBO.format(drive=DRIVES[robot.interface]) if with_gazebo else REMARK_HARDWARE
     ElementTree.register_namespace("xacro", XACRO)
     root = ElementTree.Element("robot", name=tree.name)
     if with_gazebo:

@@ -88,6 +88,13 @@ class TeleopNode(Node):
                 f"parameter 'noise_std': got {self._noise_config.noise_std!r}, expected 0.0 beside 'kinesthetic: true'"
             )
         robot = load_robot(self._config.robot_file)
+        expected = ("effort",) if self._config.kinesthetic else ("effort", "velocity")
+        if robot.interface not in expected:
+            raise ConfigurationError(
+                f"parameter 'robot_file': got a robot with the command interface {robot.interface},"
+                f" expected {' or '.join(expected)}: "
+                + ("led by hand, its motors bear its weight" if self._config.kinesthetic else "a stick at rest says 0")
+            )
         if self._config.released == self._config.controller:
             raise ConfigurationError(
                 f"parameter 'released': got {self._config.released!r}, expected another controller than this"

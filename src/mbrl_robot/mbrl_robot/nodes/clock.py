@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mbrl_core.messages import EndReason
+from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend
 from mbrl_robot.episode import EpisodeRequest
 
@@ -29,6 +30,14 @@ class ControlClock(ABC):
     @abstractmethod
     def next_step(self) -> int:
         """First step of the running episode that has got no action yet."""
+
+    @property
+    def state(self) -> Array | None:
+        """State [state_size] of the robot now; None where it is unknown, or time stands still."""
+        return None
+
+    def resetting(self) -> None:  # noqa: B027 - only who sends commands by itself has to mind
+        """The backend has just been asked to reset."""
 
     @abstractmethod
     def ready_to_reset(self) -> bool:

@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Splits a command for all joints into one force topic per joint, which is what Gazebo's ApplyJointForce listens to.
+"""Splits a command for all joints into one topic per joint, which is what Gazebo's plugins listen to: ApplyJointForce,
+JointController or JointPositionController.
 
-Gazebo goes on applying the last force for ever, so this node sends zero when commands stop coming and when it ends.
+Gazebo goes on with the last command for ever, so this node sends zero when commands stop coming and when it ends; to
+joints that are driven by positions it sends the positions that they are at.
 """
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.time import Time
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 
+from mbrl_core.command_interfaces import JOINT_TOPICS, rest_action
 from mbrl_core.config import parameter
 from mbrl_core.robot_file import load_robot
-from mbrl_core.specs import SpecError
+from mbrl_robot.state_estimation import JointStatesRefused, StateEstimator
 from mbrl_ros import qos
 from mbrl_ros.health import Health
 from mbrl_ros.parameters import declare, finish
 from mbrl_ros.process import run
 from mbrl_ros.steady import now_ns, steady_timer
 
-FORCE_TOPIC = "{joint}/cmd_force"
 CHECKS_PER_TIMEOUT = 4
 # A signal is served at the next check, so checks come often even where the time-out is long.
 LONGEST_CHECK_PERIOD = 0.1
@@ -35,10 +40,10 @@ class CommandSplitterConfiguration:
 
 
 class CommandSplitterNode(Node):
-    """Float64MultiArray [action_size] (SI effort) on the robot's command topic to one Float64 per joint.
+    """Float64MultiArray [action_size] (SI) on the robot's command topic to one Float64 per joint.
 
-    Raises SpecError when an action of the robot is not an effort. The time-out is the robot file's
-    `simulation.command_timeout`, in simulated seconds with use_sim_time and in steady seconds without.
+    The time-out is the robot file's `simulation.command_timeout`, in simulated seconds with use_sim_time and in steady
+    seconds without.
     """
 
     def __init__(self) -> None:
@@ -46,28 +51,27 @@ class CommandSplitterNode(Node):
         configuration = declare(self, CommandSplitterConfiguration)
         finish(self)
         robot = load_robot(configuration.robot_file)
-        actions = robot.spec.action
-        for name, interface in zip(actions.names, actions.interfaces, strict=True):
-            if interface != "effort":
-                raise SpecError(
-                    f"action {name!r} interface: got {interface!r}, expected effort: the topics carry forces"
-                )
+        self._robot = robot
         self._topic = robot.command_topic
-        self._joints = actions.names
+        self._joints = robot.spec.action.names
         self._timeout_ns = round(robot.simulation.command_timeout * 1e9)
         self._simulated_time = bool(self.get_parameter("use_sim_time").value)
         self._last_command_ns: int | None = None
         self._health = Health(self)
         self._publishers_of_joints = [
-            self.create_publisher(Float64, FORCE_TOPIC.format(joint=joint), qos.COMMAND) for joint in self._joints
+            self.create_publisher(Float64, f"{joint}/{JOINT_TOPICS[robot.interface]}", qos.COMMAND)
+            for joint in self._joints
         ]
+        self._estimator = StateEstimator(robot)
+        if robot.interface == "position":
+            self.create_subscription(JointState, "joint_states", self._take_joint_states, qos.JOINT_STATES)
         self.create_subscription(Float64MultiArray, self._topic, self._split, qos.COMMAND)
         check_period = min(robot.simulation.command_timeout / CHECKS_PER_TIMEOUT, LONGEST_CHECK_PERIOD)
         steady_timer(self, check_period, self._stop_when_silent)
 
     def destroy_node(self) -> None:
-        """Sends zero, waits until it has arrived, and ends."""
-        self._send([0.0] * len(self._joints))
+        """Sends rest, waits until it has arrived, and ends."""
+        self._rest()
         for publisher in self._publishers_of_joints:
             publisher.wait_for_all_acked(LAST_WORDS)
         super().destroy_node()
@@ -91,10 +95,31 @@ class CommandSplitterNode(Node):
         # Negative: the simulation was reset, and the last command belongs to the time before.
         if silence_ns < 0 or silence_ns > self._timeout_ns:
             self._last_command_ns = None
-            self._send([0.0] * len(self._joints))
+            self._rest()
+            sent = "its positions" if self._robot.interface == "position" else "zero"
             self.get_logger().warning(
-                f"{self._topic}: no command for more than {self._timeout_ns / 1e9:g} s, or a backward clock; sent zero"
+                f"{self._topic}: no command for more than {self._timeout_ns / 1e9:g} s, or a backward clock;"
+                f" sent {sent}"
             )
+
+    def _take_joint_states(self, message: JointState) -> None:
+        stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
+        latest = self._estimator.latest
+        if latest is not None and stamp_ns < latest.stamp_ns:
+            # The simulation was reset.
+            self._estimator.restart(stamp_ns)
+        try:
+            self._estimator.update(message.name, message.position, message.velocity, stamp_ns, now_ns())
+        except JointStatesRefused as error:
+            self._health.refuse(f"joint_states/{error.reason}", str(error))
+
+    def _rest(self) -> None:
+        latest = self._estimator.latest
+        positions = None if latest is None else latest.state[np.array(self._robot.action_joints)]
+        command = rest_action(self._robot.interface, len(self._joints), positions)
+        # Joints of unknown positions go on holding the last one they were told.
+        if command is not None:
+            self._send(command.tolist())
 
     def _send(self, command: list[float]) -> None:
         for publisher, value in zip(self._publishers_of_joints, command, strict=True):

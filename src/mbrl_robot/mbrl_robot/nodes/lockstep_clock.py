@@ -97,6 +97,7 @@ class LockstepClock(ControlClock):
         self.node.control.guard.restart()
         self._sent.restart(self.node.control.guard.last)
         self._state = np.array(reset.state)
+        self.node.control.restart(self._state)
         self._sample_time_ns = now_ns()
         self._next_publication_ns = self._sample_time_ns
         self._publish()

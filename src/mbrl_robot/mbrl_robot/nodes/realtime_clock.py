@@ -55,6 +55,7 @@ class RealtimeClock(ControlClock):
         self._late_ns = 0
         self._sent = SentCommands(node.control.guard.last, self.period_ns, self.delay_ns)
         self._last_command_ns = now_ns()
+        self._reset_ns = 0
         self._start: Callable[[], None] | None = None
         self._start_timer: Timer | None = None
         self._offset_timer = steady_timer(node, max(self._offset, 1e-3), self._send_at_offset)
@@ -83,12 +84,22 @@ class RealtimeClock(ControlClock):
     ) -> None:
         """Waits for joint states newer than the reset, then starts just after the expected arrival of one."""
         self._estimator.restart(reset.stamp_ns)
+        self.node.control.restart(np.array(reset.state))
 
         def start() -> None:
             self._first(self.node.begin_episode(request, controller))
             started()
 
         self._start = start
+
+    @property
+    def state(self) -> Array | None:
+        """State [state_size] now; None while it is unknown."""
+        return self._state_or_none(now_ns())
+
+    def resetting(self) -> None:
+        """A robot that is driven by positions hears nothing for a period: the old one would undo the reset."""
+        self._reset_ns = now_ns()
 
     def cancel_begin(self) -> None:
         """Gives up a start that has not come to FIRST."""
@@ -153,7 +164,8 @@ class RealtimeClock(ControlClock):
         time_ns = now_ns()
         episode = self.node.episode
         if episode is None:
-            self._send_safe(time_ns)
+            if self.node.robot.interface != "position" or time_ns - self._reset_ns > self.period_ns:
+                self._send_safe(time_ns)
             return
         step, lateness_ns = divmod(time_ns - self._origin_ns + self.period_ns // 2, self.period_ns)
         lateness_ns -= self.period_ns // 2

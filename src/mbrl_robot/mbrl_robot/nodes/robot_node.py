@@ -3,6 +3,7 @@
 
 import gc
 
+import numpy as np
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -25,6 +26,7 @@ from mbrl_robot.nodes.configuration import RobotConfiguration
 from mbrl_robot.nodes.lockstep_clock import LockstepClock
 from mbrl_robot.nodes.realtime_clock import RealtimeClock
 from mbrl_robot.nodes.start_sequence import StartSequence
+from mbrl_robot.safe_action import rest_command
 from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_robot.tick_statistics import TickStatistics
 from mbrl_ros import qos
@@ -90,9 +92,10 @@ class RobotNode(Node):
             self.create_subscription(Bool, "emergency_stop", self._emergency_stop, profile)
 
     def destroy_node(self) -> None:
-        """Sends zero, without slew limit since nobody will send anything after it, says so, and ends."""
-        if self.configuration.mode == "realtime":
-            self._commands.publish(Float64MultiArray(data=[0.0] * self.spec.action.size))
+        """Sends zero, or the present position, without slew limit since nobody will send anything after it; says so."""
+        last = rest_command(self.robot, self.clock.state, self.control.guard.last)
+        if self.configuration.mode == "realtime" and last is not None:
+            self._commands.publish(Float64MultiArray(data=to_doubles(last)))
             self._commands.wait_for_all_acked(LAST_WORDS)
         self.set_active(NOBODY, "robot_node has ended")
         self._controller_states.wait_for_all_acked(LAST_WORDS)
@@ -120,9 +123,10 @@ class RobotNode(Node):
         self.starts.episode_ended()
 
     def send(self, decision: Decision) -> int:
-        """Sends a command; returns the steady time, nanoseconds."""
+        """Sends a command, unless there is none that could be sent; returns the steady time, nanoseconds."""
         time_ns = now_ns()
-        self._commands.publish(Float64MultiArray(data=to_doubles(decision.command)))
+        if np.isfinite(decision.command).all():
+            self._commands.publish(Float64MultiArray(data=to_doubles(decision.command)))
         return time_ns
 
     def publish_time_step(

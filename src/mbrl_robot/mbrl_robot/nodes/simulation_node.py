@@ -56,7 +56,8 @@ class SimulationNode(Node, ABC):
     """Publishes joint_states, serves reset_backend, and in lockstep step_backend.
 
     realtime: joint states come every sample period of the simulation, whose time is locked to the steady clock; a
-    command acts from its arrival on; without one for `command_timeout` the command becomes zero.
+    command acts from its arrival on; without one for `command_timeout` the robot is stopped: no effort, no velocity, or
+    the position that it is at.
     lockstep: simulated time passes in step_backend only, one control period at a time.
     In both, a command acts `simulation.command_delay` later than it comes; the time-out counts from when the last one
     acts. The stamps of joint states are the ROS time of the start plus simulated time in realtime, simulated time in
@@ -192,9 +193,10 @@ class SimulationNode(Node, ABC):
             return
         self._last_command_ns = None
         self._commands.clear()
-        self._simulation.set_command(np.zeros(self._robot.spec.action.size))
+        self._simulation.stop()
         silence = f"for {self._robot.simulation.command_timeout:g} s"
-        text = f"no command on {self._robot.command_topic} {silence}: the command is zero now"
+        now = "it holds its position" if self._robot.interface == "position" else "the command is zero"
+        text = f"no command on {self._robot.command_topic} {silence}: {now} now"
         self._health.warn(text)
         self.get_logger().warning(text)
 

@@ -170,6 +170,7 @@ class StartSequence:
         assert self._goal is not None
         request = self._goal.request
         self._called_ns = now_ns()
+        self._node.clock.resetting()
         self._reset_call = self._client.call_async(
             ResetBackend.Request(
                 episode=self._node.episode_number + 1,

@@ -129,10 +129,12 @@ class WatchdogNode(Node):
         steady_timer(self, REPORT_PERIOD, self._report)
 
     def destroy_node(self) -> None:
-        """Sends zero if it is this node that commands, and ends."""
+        """Sends zero, or the present position, if it is this node that commands, and ends."""
         if self._watchdog.state is Watch.TRIPPED:
-            self._publish(np.zeros(self._robot.spec.action.size))
-            self._commands.wait_for_all_acked(LAST_WORDS)
+            command = self._watchdog.last_command(self._state_or_none(now_ns()))
+            if command is not None:
+                self._publish(command)
+                self._commands.wait_for_all_acked(LAST_WORDS)
         super().destroy_node()
 
     def _listen(self) -> None:
