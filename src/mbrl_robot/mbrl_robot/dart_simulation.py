@@ -31,8 +31,9 @@ class DartSimulation:
     not elastic, as Gazebo has them. The rotor of a joint behind another hinge (`armature.py`) adds its inertia
     exactly, but a stop of that joint takes the rotor's momentum without passing it on to what carries the joint.
 
-    Raises SpecError when dartpy is missing, DART cannot read the description, its joints are not the robot file's, or
-    the control period is no multiple of the time step, or the robot is not driven by efforts; FileNotFoundError when the description does not exist.
+    Raises SpecError when dartpy is missing, DART cannot read the description, its joints are not the robot file's, the
+    control period is no multiple of the time step, or the robot is not driven by efforts; FileNotFoundError when the
+    description does not exist.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class DartSimulation:
         python: str = SYSTEM_PYTHON,
     ) -> None:
         if robot.interface != "effort":
-            raise SpecError(f"actions interface: got {robot.interface!r}, expected 'effort': DART has no other drives here")
+            raise SpecError(
+                f"actions interface: got {robot.interface!r}, expected effort: DART has no other drives here"
+            )
         self.robot = robot
         self.timestep = timestep
         self._python = python

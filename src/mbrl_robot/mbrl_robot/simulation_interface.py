@@ -20,8 +20,8 @@ class SimulationError(RuntimeError):
 
 class Simulation(Protocol):
     """A simulated robot. States are [state_size] as in the robot file: positions in its joint order, then velocities;
-    SI units. Commands are SI efforts, velocities or positions [action_size], as the robot file's interface says, clipped
-    to the actuators' range."""
+    SI units. Commands are SI efforts, velocities or positions [action_size], as the robot file's interface says,
+    clipped to the actuators' range."""
 
     @property
     def timestep(self) -> float:
@@ -46,8 +46,8 @@ class Simulation(Protocol):
     def reset(self, start: np.random.Generator | Array) -> Array:
         """Puts the robot into an exact state [state_size], or one drawn from the robot file's start distribution.
 
-        The command becomes that of `stop`. Returns the state. Raises ValueError on a wrong shape or a non-finite number,
-        and SimulationError where nothing can be simulated.
+        The command becomes that of `stop`. Returns the state. Raises ValueError on a wrong shape or a non-finite
+        number, and SimulationError where nothing can be simulated.
         """
 
     def stop(self) -> None:

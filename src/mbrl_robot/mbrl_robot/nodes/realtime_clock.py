@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rclpy.time import Time
 from rclpy.timer import Timer
 from sensor_msgs.msg import JointState
