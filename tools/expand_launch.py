@@ -193,7 +193,10 @@ def _node(note: dict[str, Any], logs: Path) -> dict[str, Any]:
         "parameters": [],
         "remappings": [],
     }
-    words = iter(command[command.index("--ros-args") + 1 :])
+    begin = command.index("--ros-args")
+    if begin > 1:
+        node["arguments"] = [_portable(word, logs) for word in command[1:begin]]
+    words = iter(command[begin + 1 :])
     for word in words:
         value = next(words)
         if word == "--params-file":

@@ -25,6 +25,7 @@ setup(
             "dart_node = mbrl_robot.nodes.executables:dart_node",
             "robot_node = mbrl_robot.nodes.executables:robot_node",
             "watchdog_node = mbrl_robot.nodes.executables:watchdog_node",
+            "hardware_node = mbrl_robot.nodes.executables:hardware_node",
             "faulty_backend_node = mbrl_robot.nodes.executables:faulty_backend_node",
             "command_splitter_node = mbrl_robot.nodes.executables:command_splitter_node",
         ]

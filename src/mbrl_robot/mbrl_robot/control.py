@@ -7,7 +7,7 @@ import numpy as np
 
 from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
-from mbrl_robot.executor import SAFE, PlanExecutor
+from mbrl_robot.executor import HOMING, SAFE, PlanExecutor
 from mbrl_robot.guard import Guard
 from mbrl_robot.joint_guard import JointGuard
 from mbrl_robot.safe_action import SafeController
@@ -56,6 +56,12 @@ class Control:
         """The robot's safe action in `state` [state_size]; in an unknown state zero, or the last position sent."""
         action = self.guard.limit(self._safe.action(state), elapsed, state).action
         return Decision(action, action * self._scale, SAFE, self.executor.selected != SAFE, 0)
+
+    def homing(self, action: Array, state: Array | None, elapsed: float) -> Decision:
+        """A normalised action [action_size] on the way to the start, between episodes, within all limits."""
+        self._safe.leave()
+        allowed = self.guard.limit(action, elapsed, state).action
+        return Decision(allowed, allowed * self._scale, HOMING, False, 0)
 
     def committed_actions(
         self, step: int, state: Array, count: int, decided: bool, newest_answer: int | None = None

@@ -14,6 +14,8 @@ from mbrl_core.specs import Array, RobotSpec, state_difference
 # is being trained, policy what has been; delay_probe measures how late the robot answers.
 CONTROLLERS = ("planner", "planner_b", "explore", "policy", "trainer", "teleop", "delay_probe")
 SAFE = "safe"
+# Between episodes, on hardware: the way back to the start.
+HOMING = "homing"
 # Who is active when robot_node has ended: nobody, and the silence that follows is no accident.
 NOBODY = "none"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`./mbrl robot export|check|delay`."""
+"""`./mbrl robot export|check|delay|confirm|stop`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import robot_running
 from .places import root
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def main(arguments: list[str]) -> int:
 
         return measure(arguments[1:])
     options = _parser().parse_args(arguments)
+    if options.command in robot_running.COMMANDS:
+        return robot_running.run(options)
 
     from mbrl_core.robot_description.tree import DescriptionError
     from mbrl_core.specs import SpecError
@@ -38,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./mbrl robot",
         description="One robot in three formats: the MJCF is the source, URDF, SDF and Gazebo's files are written from"
-        " it.",
+        " it. And what a person says to a real one that runs.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -67,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--seed", type=int, default=0, help="of the random configurations (default: 0)")
     # Has options of its own: `main` hands it over before this parser reads them.
     commands.add_parser("delay", help="measure how late a robot that is running answers its commands")
+    robot_running.add_commands(commands)
     return parser
 
 

@@ -37,6 +37,7 @@ class Node:
         namespace: absolute; None where the file gives none (the node's own default then holds).
         parameters: in order, parameter files and tables of a file's form, `{node name: {name: value}}`.
         remappings: pairs of old and new name.
+        arguments: words of the command line before those of ROS.
         output: screen, log or both.
         respawn_delay: s.
         ends_launch: `on_exit: shutdown`.
@@ -56,6 +57,7 @@ class Node:
     ends_launch: bool
     environment: dict[str, str]
     place: str
+    arguments: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -69,7 +71,7 @@ class Node:
         Args:
             parameter_files: a file for each of `parameters`.
         """
-        words = [str(find_executable(self.package, self.executable)), "--ros-args"]
+        words = [str(find_executable(self.package, self.executable)), *self.arguments, "--ros-args"]
         if self.name is not None:
             words += ["-r", f"__node:={self.name}"]
         if self.namespace is not None:
@@ -113,6 +115,7 @@ class LaunchDescription:
                     for entry in node.parameters
                 ],
                 "remappings": [list(pair) for pair in node.remappings],
+                **({"arguments": list(node.arguments)} if node.arguments else {}),
             }
             for node in self.nodes
         ]

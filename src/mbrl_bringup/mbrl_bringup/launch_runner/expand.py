@@ -16,7 +16,7 @@ from . import values
 from .description import Argument, LaunchDescription, Node
 from .packages import PackageError, find_executable
 from .source import Attributes, LaunchFileError, Located, read
-from .substitutions import Scope, SubstitutionError, substitute, truth
+from .substitutions import Scope, SubstitutionError, split_words, substitute, truth
 
 _CONDITIONS = frozenset({"if", "unless"})
 _NAMESPACE = "ros_namespace"  # the variable that the real launch keeps it in; a group ends its effect
@@ -153,7 +153,19 @@ class _Expansion:
         self.file(file)
 
     def _node(self, body: Located) -> None:
-        known = {"pkg", "exec", "name", "namespace", "output", "respawn", "respawn_delay", "param", "remap", "on_exit"}
+        known = {
+            "pkg",
+            "exec",
+            "args",
+            "name",
+            "namespace",
+            "output",
+            "respawn",
+            "respawn_delay",
+            "param",
+            "remap",
+            "on_exit",
+        }
         attributes = body.attributes("node", frozenset(known) | _CONDITIONS, frozenset({"pkg", "exec"}))
         if not self._holds(body, attributes):
             return
@@ -184,6 +196,7 @@ class _Expansion:
                 ends_launch=self._ends_launch(attributes),
                 environment=dict(self._environment),
                 place=f"{body.file}:{body.line}",
+                arguments=tuple(self._words(attributes.get("args"))),
             )
         )
 
@@ -220,6 +233,17 @@ class _Expansion:
         for entry in self._list(given, "remap"):
             attributes = entry.attributes("remap", both, both)
             yield self._text(attributes["from"], "from"), self._text(attributes["to"], "to")
+
+    def _words(self, given: Located | None) -> Iterable[str]:
+        """What a substitution gives stays one word, whatever it has in it."""
+        if given is None:
+            return
+        try:
+            words = split_words(given.text("args"))
+        except SubstitutionError as error:
+            raise given.error(str(error)) from error
+        for word in words:
+            yield self._substitute(given, word)
 
     def _output(self, attributes: Attributes) -> str:
         output = self._optional(attributes, "output") or "log"

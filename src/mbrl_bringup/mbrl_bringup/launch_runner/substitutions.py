@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +57,24 @@ def truth(text: str) -> bool:
     if plain in _FALSE:
         return False
     raise SubstitutionError(f"a condition must be true, false, 1 or 0, got {text!r}")
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a command line with its substitutions still in it: blanks within `$(...)` part nothing.
+
+    Raises:
+        SubstitutionError: quotes outside a substitution, which the real launch would take away.
+    """
+    words, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth == 0 and character in "'\"\\":
+            raise SubstitutionError(f"{character} outside a substitution is not supported, in {text!r}")
+        if depth == 0 and character.isspace():
+            words.append("")
+        else:
+            words[-1] += character
+    return [word for word in words if word]
 
 
 class _Reader:
@@ -187,6 +207,18 @@ def _if_else(arguments: list[str], scope: Scope) -> str:
     return arguments[1] if truth(arguments[0]) else otherwise
 
 
+def _command(arguments: list[str], scope: Scope) -> str:
+    """What a program writes; it has to end with 0 and write no errors, as in the real launch."""
+    words = shlex.split(arguments[0])
+    try:
+        result = subprocess.run(words, env=scope.environment, capture_output=True, text=True, check=False)
+    except (FileNotFoundError, IndexError):
+        raise SubstitutionError(f"there is no program {' '.join(words[:1])!r}") from None
+    if result.returncode or result.stderr:
+        raise SubstitutionError(f"{words[0]} ended with status {result.returncode}: {result.stderr.strip()}")
+    return result.stdout
+
+
 def _word(value: bool) -> str:
     return "true" if value else "false"
 
@@ -196,6 +228,7 @@ _SUBSTITUTIONS: dict[str, tuple[int, int, Callable[[list[str], Scope], str]]] = 
     "env": (1, 2, _environment),
     "find-pkg-share": (1, 1, lambda arguments, _: str(share_of(arguments[0]))),
     "find-pkg-prefix": (1, 1, lambda arguments, _: str(prefix_of(arguments[0]))),
+    "command": (1, 1, _command),
     "dirname": (0, 0, lambda _, scope: str(scope.directory)),
     "log_dir": (0, 0, lambda _, scope: str(scope.log_directory)),
     "equals": (2, 2, _equals),

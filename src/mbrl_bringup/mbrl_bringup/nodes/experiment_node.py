@@ -204,7 +204,8 @@ class ExperimentNode(Node):
             # What this node has discovered, robot_node need not have: only it knows whom it reaches.
             required_subscribers=sorted(self._listeners),
         )
-        self._start_episode.send_goal_async(goal).add_done_callback(self._on_goal_answer)
+        sent = self._start_episode.send_goal_async(goal, feedback_callback=self._on_start_feedback)
+        sent.add_done_callback(self._on_goal_answer)
 
     def _on_goal_answer(self, future: Future) -> None:
         handle = future.result()
@@ -217,6 +218,11 @@ class ExperimentNode(Node):
         result = future.result().result
         if not result.success:
             self._enter("failed", f"trial {self._trial.index} did not start: {result.message}")
+
+    def _on_start_feedback(self, feedback: Any) -> None:
+        # A person who brings the robot to its start takes minutes, and robot_node says so all along.
+        if self._phase == "resetting":
+            self._entered_ns = now_ns()
 
     def _watch_start(self) -> None:
         # The robot gives up by itself, and says why, in each of its four phases.

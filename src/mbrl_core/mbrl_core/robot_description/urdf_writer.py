@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from mbrl_core.robot_description.armature import carry, left_over
+from mbrl_core.robot_description.limits import OUT_OF_REACH
 from mbrl_core.robot_description.mujoco_tree import CompiledRobot, Shape
 from mbrl_core.robot_description.rigid_body import Frame, compose, identity
 from mbrl_core.robot_description.tree import SLIDE, WORLD, Body, Joint
@@ -23,8 +24,6 @@ from mbrl_core.robot_description.xml_writing import (
     within,
 )  # fmt: skip
 
-# URDF asks for a speed where it has an effort. MJCF has no such limit, so this is one that no robot reaches.
-OUT_OF_REACH = 10000.0  # m/s or rad/s
 XACRO = "http://www.ros.org/wiki/xacro"
 REMARK_GAZEBO = (
     "In Gazebo the plugin below starts the controller manager. On hardware pass the driver's plugin with\n"

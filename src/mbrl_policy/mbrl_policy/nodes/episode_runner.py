@@ -183,8 +183,15 @@ class EpisodeRunner:
             start_state=to_doubles(request.start),
             required_controllers=[self._controller],
         )
-        answered = self._client.send_goal_async(goal)
+        answered = self._client.send_goal_async(
+            goal, feedback_callback=lambda feedback: self._on_start_feedback(request)
+        )
         answered.add_done_callback(lambda future: self._on_goal_answer(future, request))
+
+    def _on_start_feedback(self, request: RolloutRequest) -> None:
+        # A person who brings the robot to its start takes minutes, and robot_node says so all along.
+        if request is self._request and self._phase == Phase.STARTING:
+            self._since_ns = now_ns()
 
     def _on_goal_answer(self, future: Future, request: RolloutRequest) -> None:
         handle = future.result()

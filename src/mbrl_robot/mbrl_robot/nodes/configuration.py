@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from mbrl_core.config import parameter
+from mbrl_core.config import ConfigurationError, parameter
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,23 @@ class RobotConfiguration:
         maximum=100,
         read_only=True,
     )
+    require_ready: bool = parameter(
+        False, "Send no command before hardware_node has found that all checks pass; on real robots", read_only=True
+    )
+    dry_run: bool = parameter(
+        False, "Publish commands on dry_run/commands instead of the command topic, and say what they were",
+        read_only=True,
+    )  # fmt: skip
     lockstep_timeout: float = parameter(
         60.0, "Lockstep: longest wait for a plan, the backend or the learner, seconds", minimum=0.1, read_only=True
     )
     lockstep_pace: float = parameter(
         0.0, "Lockstep: largest speed as a multiple of real time; 0 = as fast as possible", minimum=0.0, read_only=True
     )
+
+    def __post_init__(self) -> None:
+        if self.mode == "lockstep" and (self.require_ready or self.dry_run):
+            raise ConfigurationError(
+                "parameter 'mode': got 'lockstep' with require_ready or dry_run, expected 'realtime': a real robot does not"
+                " wait"
+            )

@@ -164,9 +164,9 @@ class RealtimeClock(ControlClock):
     def _tick(self) -> None:
         time_ns = now_ns()
         episode = self.node.episode
+        self.node.gate.state_is_known(self._state_or_none(time_ns) is not None)
         if episode is None:
-            if self.node.robot.interface != "position" or time_ns - self._reset_ns > self.period_ns:
-                self._send_safe(time_ns)
+            self._between_episodes(time_ns)
             return
         step, lateness_ns = divmod(time_ns - self._origin_ns + self.period_ns // 2, self.period_ns)
         lateness_ns -= self.period_ns // 2
@@ -228,7 +228,19 @@ class RealtimeClock(ControlClock):
         self._late_ns = min(max(self._last_command_ns - self._sample_ns, 0), self.period_ns)
         self._sent.add(self._sample_ns + self._late_ns, decision.action)
         episode.executed(decision, self._last_command_ns, self._sent.executed(self._sample_ns)[0])
+        if self.node.dry_run is not None:
+            # Nothing was executed, so there is nothing to be learned.
+            episode.invalidate()
         self.node.note_decision(decision)
+
+    def _between_episodes(self, time_ns: int) -> None:
+        action = self.node.homing.action(time_ns)
+        if action is None:
+            if self.node.robot.interface != "position" or time_ns - self._reset_ns > self.period_ns:
+                self._send_safe(time_ns)
+            return
+        decision = self.node.control.homing(action, self._state_or_none(time_ns), self.node.spec.period)
+        self._last_command_ns = self.node.send(decision)
 
     def _send_safe(self, time_ns: int) -> Decision:
         # A tick may come soon after an emergency stop: the slew limit counts from there.

@@ -19,11 +19,15 @@ from mbrl_msgs.msg import RobotSpec as RobotSpecMessage
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
 from mbrl_msgs.srv import EndEpisode, SelectController
 from mbrl_robot.control import Control, Decision
+from mbrl_robot.dry_run import TOPIC as DRY_RUN_TOPIC
+from mbrl_robot.dry_run import DryRun
 from mbrl_robot.episode import Episode, EpisodeRequest, Interval
 from mbrl_robot.executor import NOBODY, SAFE, AddressedPlan, PlanRefused
 from mbrl_robot.nodes.clock import ControlClock
 from mbrl_robot.nodes.configuration import RobotConfiguration
+from mbrl_robot.nodes.homing_port import HomingPort
 from mbrl_robot.nodes.lockstep_clock import LockstepClock
+from mbrl_robot.nodes.readiness_gate import NOT_YET, ReadinessGate
 from mbrl_robot.nodes.realtime_clock import RealtimeClock
 from mbrl_robot.nodes.start_sequence import StartSequence
 from mbrl_robot.safe_action import rest_command
@@ -60,8 +64,10 @@ class RobotNode(Node):
         self.time_steps = self.create_publisher(
             TimeStepMessage, "time_step", qos.TIME_STEP_RECORD, event_callbacks=qos.QUIET_PUBLISHER
         )
+        self.dry_run = DryRun(self.spec.action) if self.configuration.dry_run else None
+        command_topic = self.robot.command_topic if self.dry_run is None else DRY_RUN_TOPIC
         self._commands = self.create_publisher(
-            Float64MultiArray, self.robot.command_topic, qos.COMMAND, event_callbacks=qos.QUIET_PUBLISHER
+            Float64MultiArray, command_topic, qos.COMMAND, event_callbacks=qos.QUIET_PUBLISHER
         )
         self._controller_states = self.create_publisher(
             ControllerState, "controller_state", qos.LATCHED, event_callbacks=qos.QUIET_PUBLISHER
@@ -70,6 +76,10 @@ class RobotNode(Node):
             RobotSpecMessage, "robot_spec", qos.LATCHED, event_callbacks=qos.QUIET_PUBLISHER
         )
         self._specs.publish(spec_to_message(self.spec, self.get_clock().now().to_msg()))
+        self.gate = ReadinessGate(self, self.configuration.require_ready)
+        self.homing = HomingPort(self, self.configuration.require_ready)
+        if not self.gate.is_open:
+            self._active = (NOBODY, NOT_YET)
         self.publish_controller_state()
         self.plans = self.create_subscription(
             PlanMessage, "plan", self._take_plan, qos.PLAN_FROM_ALL, event_callbacks=qos.QUIET_SUBSCRIPTION
@@ -94,7 +104,7 @@ class RobotNode(Node):
     def destroy_node(self) -> None:
         """Sends zero, or the present position, without slew limit since nobody will send anything after it; says so."""
         last = rest_command(self.robot, self.clock.state, self.control.guard.last)
-        if self.configuration.mode == "realtime" and last is not None:
+        if self.configuration.mode == "realtime" and self.gate.is_open and last is not None:
             self._commands.publish(Float64MultiArray(data=to_doubles(last)))
             self._commands.wait_for_all_acked(LAST_WORDS)
         self.set_active(NOBODY, "robot_node has ended")
@@ -123,10 +133,12 @@ class RobotNode(Node):
         self.starts.episode_ended()
 
     def send(self, decision: Decision) -> int:
-        """Sends a command, unless there is none that could be sent; returns the steady time, nanoseconds."""
+        """Sends a command, if any may and can be sent; returns the steady time, nanoseconds."""
         time_ns = now_ns()
-        if np.isfinite(decision.command).all():
+        if self.gate.is_open and np.isfinite(decision.command).all():
             self._commands.publish(Float64MultiArray(data=to_doubles(decision.command)))
+            if self.dry_run is not None:
+                self.dry_run.add(decision.command)
         return time_ns
 
     def publish_time_step(
@@ -180,6 +192,8 @@ class RobotNode(Node):
             self.health.set(f"held_back/{kind}", count)
         for name, value in self.statistics.figures().items():
             self.health.set(name, value)
+        if self.dry_run is not None and (line := self.dry_run.line(self.control.guard.held_back, self._active[0])):
+            self.get_logger().info(line)
 
     # --- topics and services --------------------------------------------------------------------------------------
 

@@ -30,12 +30,15 @@ SETTLING_TIME = 0.2  # s
 # A server may answer before it has discovered the client's reader, and the answer is lost. Resetting twice with the
 # same request gives the same state.
 ANSWER_TIMEOUT = 2.0  # s
+# A reset that takes its time, as a person does, is asked for again and again.
+PENDING_PERIOD = 0.2  # s
 
 
 class Phase(Enum):
     """Phases of a start, in order. Others are waited for before the reset, so that the robot does not wait, moving."""
 
     ENDING = "ending"
+    READINESS = "waiting_for_readiness"
     SUBSCRIBERS = "waiting_for_subscribers"
     RESETTING = "resetting"
     STATE = "waiting_for_state"
@@ -51,6 +54,7 @@ class StartSequence:
         self._entered_ns = 0
         self._reset_call: Future | None = None
         self._called_ns = 0
+        self._ask_again_after = ANSWER_TIMEOUT
         self._missing = ""
         self._others: frozenset[str] = frozenset()
         self._others_since_ns = 0
@@ -72,7 +76,16 @@ class StartSequence:
     def episode_ended(self) -> None:
         """LAST of the running episode has been published."""
         if self._goal is not None and self._phase == Phase.ENDING:
-            self._enter(Phase.SUBSCRIBERS)
+            self._enter(self._first_phase)
+
+    @property
+    def is_resetting(self) -> bool:
+        """Whether the backend is on the way to its start."""
+        return self._goal is not None and self._phase == Phase.RESETTING
+
+    @property
+    def _first_phase(self) -> Phase:
+        return Phase.READINESS if self._node.gate.required else Phase.SUBSCRIBERS
 
     def fail(self, text: str) -> None:
         """Gives up the start under way, if there is one."""
@@ -90,7 +103,7 @@ class StartSequence:
         self._reset_call = None
         self._timer.reset()
         if self._node.episode is None:
-            self._enter(Phase.SUBSCRIBERS)
+            self._enter(self._first_phase)
         else:
             self._enter(Phase.ENDING)
             self._node.clock.request_end(EndReason.ABORTED)
@@ -125,10 +138,18 @@ class StartSequence:
         elif now_ns() - self._entered_ns > self._node.configuration.start_timeout * 1e9:
             timeout = self._node.configuration.start_timeout
             self.fail(f"waited {timeout:g} s in phase {self._phase.value}{self._missing}")
+        elif self._phase == Phase.READINESS:
+            self._look_for_robot()
         elif self._phase == Phase.SUBSCRIBERS:
             self._look_for_others()
         elif self._phase == Phase.RESETTING:
             self._reset()
+
+    def _look_for_robot(self) -> None:
+        missing = self._node.gate.missing
+        self._missing = f": {missing}" if missing else ": no command has been sent yet"
+        if not missing and self._node.gate.is_open:
+            self._enter(Phase.SUBSCRIBERS)
 
     def _look_for_others(self) -> None:
         assert self._goal is not None
@@ -162,14 +183,14 @@ class StartSequence:
         return now_ns() - self._others_since_ns >= SETTLING_TIME * 1e9
 
     def _reset(self) -> None:
-        if self._reset_call is not None and now_ns() - self._called_ns < ANSWER_TIMEOUT * 1e9:
+        if self._reset_call is not None and now_ns() - self._called_ns < self._ask_again_after * 1e9:
             return
         self._missing = ": no backend serves reset_backend"
         if not self._client.service_is_ready():
             return
         assert self._goal is not None
         request = self._goal.request
-        self._called_ns = now_ns()
+        self._called_ns, self._ask_again_after = now_ns(), ANSWER_TIMEOUT
         self._node.clock.resetting()
         self._reset_call = self._client.call_async(
             ResetBackend.Request(
@@ -186,7 +207,11 @@ class StartSequence:
             return
         response = future.result()
         size = self._node.spec.state.size
-        if response is None or not response.success:
+        if response is not None and response.pending:
+            # As long as it is worked on, it may take its time.
+            self._enter(Phase.RESETTING)
+            self._missing, self._ask_again_after = f": {response.message}", PENDING_PERIOD
+        elif response is None or not response.success:
             self.fail(f"reset_backend: {'no answer' if response is None else response.message}")
         elif len(response.state) != size or not np.isfinite(response.state).all():
             self.fail(f"reset_backend: state {list(response.state)}, expected {size} finite numbers")

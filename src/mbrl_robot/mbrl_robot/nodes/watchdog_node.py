@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rclpy.callback_groups import CallbackGroup
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.subscription import Subscription
@@ -24,6 +23,7 @@ from mbrl_core.robot_file import load_robot
 from mbrl_core.specs import Array
 from mbrl_msgs.msg import ControllerState
 from mbrl_robot.executor import NOBODY
+from mbrl_robot.nodes.on_demand import OnDemand
 from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_robot.state_estimation import JointStatesRefused, StateEstimator
 from mbrl_robot.watchdog import CommandRefused, OwnCommands, Watch, Watchdog
@@ -72,24 +72,6 @@ class WatchdogConfiguration:
     lock_memory: bool = parameter(
         True, "Keep the process in memory (mlockall) where the system permits it", read_only=True
     )
-
-
-class _OnDemand(CallbackGroup):
-    """Keeps a subscription out of the executor: the middleware holds the newest message until somebody takes it.
-
-    To wake up for joint states that are needed in an emergency alone would be most of what this process costs.
-    """
-
-    def can_execute(self, entity: Any) -> bool:
-        """Never."""
-        return False
-
-    def beginning_execution(self, entity: Any) -> bool:
-        """Never."""
-        return False
-
-    def ending_execution(self, entity: Any) -> None:
-        """Nothing has begun."""
 
 
 class WatchdogNode(Node):
@@ -158,7 +140,7 @@ class WatchdogNode(Node):
             "joint_states",
             self._take_joint_states,
             qos.NEWEST_JOINT_STATES,
-            callback_group=_OnDemand(),
+            callback_group=OnDemand(),
             event_callbacks=qos.QUIET_SUBSCRIPTION,
         )
 
