@@ -6,6 +6,7 @@ Needs a machine with ROS 2 where this workspace is built and sourced:
 
     python3 tools/expand_launch.py
 
+Packages of ros2_control come from the tests' stand-in, whose xacro writes the same on every machine.
 Every node is started with a prefix that notes its command line and the parameter files it would have read, and
 then waits to be stopped, so that what is written is what nodes are really given. One file per case goes to
 src/mbrl_bringup/test/expansions/.
@@ -27,6 +28,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src" / "mbrl_bringup" / "test"))
+
+from ros2_control_stand_in.prefix import make_prefix  # noqa: E402
+
 TARGET = ROOT / "src" / "mbrl_bringup" / "test" / "expansions"
 FIXTURES = "src/mbrl_bringup/test/launch_files"
 
@@ -93,6 +98,21 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
         "launch/irl.launch.yaml",
         {"namespace": "fleet/one", "robot": "pendulum", "planner": "ilqr", "run_directory": "/tmp/a run"},
     ),
+    "hardware_default": ("launch/hardware.launch.yaml", {}),
+    "hardware_changed": (
+        "launch/hardware.launch.yaml",
+        {
+            "namespace": "fleet/one",
+            "robot": "pendulum",
+            "hardware": "own_driver/System",
+            "reset": "homing",
+        },
+    ),
+    "mbrl_hardware": (
+        "launch/mbrl.launch.yaml",
+        {"backend": "hardware", "robot": "arm", "dry_run": "true", "reset": "homing", "namespace": "fleet/one"},
+    ),
+    "record_hardware": ("launch/record.launch.yaml", {"backend": "hardware", "robot": "pendulum", "reset": "none"}),
     "train_default": ("launch/train.launch.yaml", {}),
     "train_changed": (
         "launch/train.launch.yaml",
@@ -119,13 +139,19 @@ def main() -> int:
     parser.add_argument("--ros2", default="ros2", help="the ros2 command; default: %(default)s")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; default: all")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.update(make_prefix(Path(folder)))
+        _write(options)
+    return 0
+
+
+def _write(options: argparse.Namespace) -> None:
     for name in options.cases or CASES:
         file, arguments = CASES[name]
         nodes = expand(options.ros2, ROOT / file, arguments)
         content = {"file": file, "arguments": arguments, "nodes": nodes}
         (TARGET / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {len(nodes)} nodes")
-    return 0
 
 
 def expand(ros2: str, file: Path, arguments: dict[str, str]) -> list[dict[str, Any]]:

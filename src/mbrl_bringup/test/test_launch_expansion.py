@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from ros2_control_stand_in.prefix import make_prefix
 
 from mbrl_bringup.launch_runner.expand import declared_arguments, expand
 from mbrl_bringup.launch_runner.source import LaunchFileError
@@ -15,6 +16,12 @@ LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.yaml"))
 LOG = Path("/tmp/log directory of this test")
 # Reads launch files of another package, which exist on a machine with Gazebo only.
 NEEDS_GAZEBO = {"gazebo.launch.yaml"}
+
+
+@pytest.fixture(autouse=True)
+def _packages_of_ros2_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in make_prefix(tmp_path / "prefix").items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.mark.parametrize("file", EXPANSIONS, ids=lambda file: file.stem)

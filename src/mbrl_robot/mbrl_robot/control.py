@@ -63,6 +63,11 @@ class Control:
         allowed = self.guard.limit(action, elapsed, state).action
         return Decision(allowed, allowed * self._scale, HOMING, False, 0)
 
+    def begin(self) -> None:
+        """Nobody has commanded for a while: what was held before is over, and the slew limit starts from rest."""
+        self._safe.leave()
+        self.guard.restart()
+
     def committed_actions(
         self, step: int, state: Array, count: int, decided: bool, newest_answer: int | None = None
     ) -> Array:

@@ -3,6 +3,7 @@
 
 import time
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.time import Time
@@ -13,7 +14,7 @@ from std_msgs.msg import String
 from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
 from mbrl_robot.nodes.on_demand import OnDemand
-from mbrl_robot.readiness import Observation, rate_of
+from mbrl_robot.readiness import REST_TIME, Observation, rate_of
 from mbrl_robot.state_estimation import JointStatesRefused, StateEstimator
 from mbrl_ros import qos
 from mbrl_ros.steady import now_ns
@@ -40,6 +41,7 @@ class HardwareObserver:
         self._description: str | None = None
         self._heard: dict[str, tuple[str, int]] = {}
         self._stamps: list[int] = []
+        self._speeds: list[tuple[int, Array]] = []
         namespace = node.get_namespace().rstrip("/")
         self._watchdog_name = f"{namespace}/watchdog"
         # diagnostic_updater leaves the namespace out unless its parameter use_fqn is set.
@@ -84,6 +86,7 @@ class HardwareObserver:
         sample = self._estimator.latest
         return Observation(
             state=state,
+            fastest=self._fastest(time_ns),
             states_age=float("inf") if sample is None else (time_ns - sample.arrival_ns) * 1e-9,
             states_rate=rate_of(self._stamps),
             states_refused=self._refused,
@@ -95,6 +98,11 @@ class HardwareObserver:
             others=self._others(),
         )
 
+    def _fastest(self, time_ns: int) -> Array | None:
+        """Largest speeds [joints] lately; of the newest state alone where that is old."""
+        self._speeds = [item for item in self._speeds if time_ns - item[0] < REST_TIME * 1e9] or self._speeds[-1:]
+        return np.max([speeds for _, speeds in self._speeds], axis=0) if self._speeds else None
+
     def _take(self, message: JointState, info: dict[str, int]) -> None:
         stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
         received_ns = info["received_timestamp"]
@@ -104,10 +112,14 @@ class HardwareObserver:
             self._estimator.restart(stamp_ns)
             self._stamps.clear()
         try:
-            self._estimator.update(message.name, message.position, message.velocity, stamp_ns, now_ns() - waited_ns)
+            sample = self._estimator.update(
+                message.name, message.position, message.velocity, stamp_ns, now_ns() - waited_ns
+            )
         except JointStatesRefused as error:
             self._refused = str(error)
             return
+        if sample is not None:
+            self._speeds.append((now_ns(), np.abs(sample.state[len(sample.state) // 2 :])))
         self._refused = ""
         self._stamps = [*self._stamps[1 - STAMPS :], stamp_ns]
 

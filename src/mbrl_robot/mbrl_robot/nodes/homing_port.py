@@ -9,6 +9,7 @@ import numpy as np
 from std_msgs.msg import Float64MultiArray
 
 from mbrl_core.specs import Array
+from mbrl_robot.executor import SAFE
 from mbrl_ros import qos
 from mbrl_ros.steady import now_ns
 
@@ -40,6 +41,13 @@ class HomingPort:
         if not self._node.starts.is_resetting or self._node.control.guard.emergency_stop:
             return None
         return self._command / self._scale
+
+    def is_done(self) -> None:
+        """The safe action serves: if that is news, it is said."""
+        if self._command is not None:
+            self._command = None
+            stopped = self._node.control.guard.emergency_stop
+            self._node.set_active(SAFE, "the emergency stop is latched" if stopped else "no episode is running")
 
     def _take(self, message: Float64MultiArray) -> None:
         command = np.array(message.data, dtype=np.float64)

@@ -53,15 +53,15 @@ class ReadinessGate:
         # At rest it has to be before the first command; later that is for whoever serves reset_backend.
         return "; ".join(failures(self._results, AT_REST if self.is_open else ()))
 
-    def state_is_known(self, known: bool) -> None:
-        """Called every control period."""
+    def check(self, states_come: bool) -> None:
+        """Called every control period; whether joint_states come."""
         if not (self.required and self.is_open):
             return
         if self._last_words:
             # The command of the last period was the last one.
             if self._node.episode is None:
                 self._shut()
-        elif not known:
+        elif not states_come:
             self._lose("joint_states: stale")
         elif now_ns() - self._heard_ns > SILENCE_NS:
             self._lose(SILENT)
@@ -82,7 +82,7 @@ class ReadinessGate:
 
     def _open(self) -> None:
         self.is_open = True
-        self._node.control.guard.restart()
+        self._node.control.begin()
         self._node.set_active(SAFE, "no episode is running")
         self._node.health.set("commands", "open")
         self._node.get_logger().info("all checks have passed: commands begin")

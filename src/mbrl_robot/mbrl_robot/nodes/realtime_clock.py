@@ -16,6 +16,7 @@ from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend
 from mbrl_robot.control import Decision
 from mbrl_robot.episode import Episode, EpisodeRequest
+from mbrl_robot.executor import HOMING
 from mbrl_robot.nodes.clock import ControlClock
 from mbrl_robot.sent_commands import SentCommands
 from mbrl_robot.state_estimation import JointStatesRefused, Sample, StateEstimator
@@ -49,6 +50,7 @@ class RealtimeClock(ControlClock):
         self._timeout_ns = round(node.configuration.joint_states_timeout * 1e9)
         self._offset = node.robot.command_offset
         self._origin_ns = 0
+        self._arrival_ns = 0
         self._sample: Sample | None = None
         self._undecided = False
         self._sample_ns = 0
@@ -136,6 +138,7 @@ class RealtimeClock(ControlClock):
         except JointStatesRefused as error:
             self.node.health.refuse(f"joint_states/{error.reason}", str(error))
             return
+        self._arrival_ns = now_ns()
         # One arrival may be late: the phase is that of several.
         aligned = self._estimator.arrivals >= ARRIVALS_TO_ALIGN
         if sample is not None and aligned and self._start is not None and self._start_timer is None:
@@ -164,7 +167,7 @@ class RealtimeClock(ControlClock):
     def _tick(self) -> None:
         time_ns = now_ns()
         episode = self.node.episode
-        self.node.gate.state_is_known(self._state_or_none(time_ns) is not None)
+        self.node.gate.check(states_come=time_ns - self._arrival_ns <= self._timeout_ns)
         if episode is None:
             self._between_episodes(time_ns)
             return
@@ -234,11 +237,15 @@ class RealtimeClock(ControlClock):
         self.node.note_decision(decision)
 
     def _between_episodes(self, time_ns: int) -> None:
+        if not self.node.gate.is_open:
+            return
         action = self.node.homing.action(time_ns)
         if action is None:
             if self.node.robot.interface != "position" or time_ns - self._reset_ns > self.period_ns:
                 self._send_safe(time_ns)
+            self.node.homing.is_done()
             return
+        self.node.set_active(HOMING, "on the way to the start")
         decision = self.node.control.homing(action, self._state_or_none(time_ns), self.node.spec.period)
         self._last_command_ns = self.node.send(decision)
 
