@@ -7,16 +7,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import QoSProfile
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 from mbrl_core.robot_file import load_robot
 from mbrl_robot.simulation import MujocoSimulation
+from mbrl_ros import qos
+from mbrl_ros.process import run
 from mbrl_ros.steady import now_ns, steady_timer
 
 from .controllers import TYPES, Controller, ControllerError, ForwardCommandController
@@ -45,12 +45,17 @@ class ControllerManager(Node):
         self._interface = "effort"
         self._largest = np.array(self._robot.spec.action.scale) * np.array(self._robot.spec.action.upper)
         self._description = ""
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.create_subscription(String, "robot_description", self._take_description, latched)
+        self.create_subscription(String, "robot_description", self._take_description, qos.LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=1))
         # What only the stand-in has: what the drives do, and where somebody's hand has put the robot.
         self._applied = self.create_publisher(Float64MultiArray, "~/applied", QoSProfile(depth=1))
         self.create_subscription(Float64MultiArray, "~/move_by_hand", self._move_by_hand, QoSProfile(depth=1))
+
+    def destroy_node(self) -> None:
+        """With its controllers; no zero."""
+        for controller in self._controllers.values():
+            controller.node.destroy_node()
+        super().destroy_node()
 
     def _take_description(self, message: String) -> None:
         if self._description:
@@ -163,12 +168,4 @@ class ControllerManager(Node):
 
 def main() -> int:
     """Runs the node; returns the exit status."""
-    rclpy.init()
-    executor = SingleThreadedExecutor()
-    executor.add_node(ControllerManager())
-    try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    rclpy.try_shutdown()
-    return 0
+    return run(ControllerManager)
