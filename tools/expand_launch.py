@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "src" / "mbrl_bringup" / "test"))
-
-from ros2_control_stand_in.prefix import make_prefix  # noqa: E402
-
-TARGET = ROOT / "src" / "mbrl_bringup" / "test" / "expansions"
+TESTS = ROOT / "src" / "mbrl_bringup" / "test"
+TARGET = TESTS / "expansions"
 FIXTURES = "src/mbrl_bringup/test/launch_files"
+
+sys.path.insert(0, str(TESTS))
+from stand_in_packages import make_prefix  # noqa: E402
 
 # Name of the case: launch file, arguments.
 CASES: dict[str, tuple[str, dict[str, str]]] = {
@@ -125,6 +125,13 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
             "seed": "7",
         },
     ),
+    "gazebo_ros2_control": ("launch/gazebo.launch.yaml", {}),
+    "gazebo_bridge": ("launch/gazebo.launch.yaml", {"path": "bridge", "robot": "pendulum", "gui": "false"}),
+    "mbrl_gazebo": ("launch/mbrl.launch.yaml", {"backend": "gazebo", "robot": "pendulum"}),
+    "mbrl_gazebo_bridge": (
+        "launch/mbrl.launch.yaml",
+        {"backend": "gazebo", "path": "bridge", "gui": "false", "namespace": "fleet/one"},
+    ),
     "features_default": (f"{FIXTURES}/features.launch.yaml", {}),
     "features_changed": (
         f"{FIXTURES}/features.launch.yaml",
@@ -163,6 +170,8 @@ def expand(ros2: str, file: Path, arguments: dict[str, str]) -> list[dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         notes, logs = Path(folder, "notes"), Path(folder, "logs")
         notes.mkdir()
+        # Packages that need not be installed for this: the launch files are expanded, no node of theirs is started.
+        os.environ.update(make_prefix(Path(folder, "prefix")))
         prefix = shlex.join([sys.executable, str(Path(__file__).resolve()), "--note", str(notes)])
         command = [ros2, "launch", "--noninteractive", "--launch-prefix", prefix, str(file)]
         command += [f"{name}:={value}" for name, value in arguments.items()]
@@ -219,10 +228,10 @@ def _node(note: dict[str, Any], logs: Path) -> dict[str, Any]:
         "parameters": [],
         "remappings": [],
     }
-    begin = command.index("--ros-args")
-    if begin > 1:
-        node["arguments"] = [_portable(word, logs) for word in command[1:begin]]
-    words = iter(command[begin + 1 :])
+    arguments = [_portable(word, logs) for word in command[1 : command.index("--ros-args")]]
+    if arguments:
+        node["arguments"] = arguments
+    words = iter(command[command.index("--ros-args") + 1 :])
     for word in words:
         value = next(words)
         if word == "--params-file":

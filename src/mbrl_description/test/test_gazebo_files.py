@@ -185,8 +185,14 @@ def test_controllers(name: str) -> None:
     assert abs(ticks - round(ticks)) < 1e-9, "the control period has to be a whole number of controller updates"
 
 
-def launch_nodes() -> dict[str, dict[str, Any]]:
-    return {item["node"]["name"]: item["node"] for item in load(LAUNCH)["launch"] if "node" in item}
+def launch_nodes(path: str) -> dict[str, dict[str, Any]]:
+    """Nodes of the launch file on one of its two paths."""
+    found = {}
+    for item in load(LAUNCH)["launch"]:
+        condition = item.get("node", {}).get("if", "").replace("$(var path)", path)
+        if "node" in item and condition in ("", "$(var gui)", f"$(equals {path} {path})"):
+            found[item["node"]["name"]] = item["node"]
+    return found
 
 
 def parameters(node: dict[str, Any]) -> dict[str, Any]:
@@ -197,36 +203,54 @@ def test_launch_file() -> None:
     text = LAUNCH.read_text()
     assert "$(eval" not in text
     arguments = {item["arg"]["name"]: item["arg"] for item in load(LAUNCH)["launch"] if "arg" in item}
-    assert set(arguments) == {"robot", "gui", "world"}
+    assert set(arguments) == {"robot", "path", "gui", "world"}
     assert arguments["world"]["default"] == f"$(find-pkg-share mbrl_description)/sdf/{WORLD.name}"
+    assert arguments["path"]["default"] == "ros2_control"
     choices = [choice["value"] for choice in arguments["robot"]["choice"]]
     assert sorted(choices) == sorted(IN_GAZEBO)
     for name in choices:
-        assert FOLDERS.sdf(name).is_file()
-        assert FOLDERS.bridge(name).is_file()
-    includes = [item["include"] for item in load(LAUNCH)["launch"] if "include" in item]
-    assert [item["file"] for item in includes] == ["$(find-pkg-share ros_gz_sim)/launch/gz_sim.launch.py"] * 2
-    by_condition = {
-        "if" if "if" in item else "unless": {arg["name"]: arg["value"] for arg in item["arg"]} for item in includes
-    }
-    assert by_condition["if"]["gz_args"].split()[:1] == ["-r"]
-    assert by_condition["unless"]["gz_args"].split()[:2] == ["-s", "-r"], "without gui the server runs alone"
-    assert all("if" not in item or "unless" not in item for item in includes)
-
-    nodes = launch_nodes()
-    world = parsed(WORLD, "world").get("name")
-    spawn = parameters(nodes["spawn_robot"])
-    assert spawn == {
-        "world": world,
-        "file": "$(find-pkg-share mbrl_description)/sdf/$(var robot).sdf",
-        "name": "$(var robot)",
-    }
+        for file in (FOLDERS.sdf(name), FOLDERS.bridge(name), FOLDERS.ros2_control(name), FOLDERS.controllers(name)):
+            assert file.is_file()
+    lets = {item["let"]["name"]: item["let"]["value"] for item in load(LAUNCH)["launch"] if "let" in item}
     share = "$(find-pkg-share mbrl_bringup)/config"
-    assert parameters(nodes["robot_bridge"]) == {"config_file": f"{share}/gazebo/$(var robot)_bridge.yaml"}
-    assert parameters(nodes["clock_bridge"]) == {"config_file": f"{share}/gazebo/clock_bridge.yaml"}
-    assert {nodes[name]["exec"] for name in ("robot_bridge", "clock_bridge")} == {"parameter_bridge"}
-    assert parameters(nodes["command_splitter"])["robot_file"] == f"{share}/robots/$(var robot).yaml"
-    assert (nodes["command_splitter"]["pkg"], nodes["command_splitter"]["exec"]) == (
-        "mbrl_robot",
-        "command_splitter_node",
+    assert lets["robot_file"] == f"{share}/robots/$(var robot).yaml"
+    assert lets["controllers_file"] == f"{share}/gazebo/$(var robot)_controllers.yaml"
+    assert lets["xacro_file"] == "$(find-pkg-share mbrl_description)/urdf/$(var robot)_ros2_control.urdf.xacro"
+
+
+@pytest.mark.parametrize("path", ["ros2_control", "bridge"])
+def test_both_paths_have_a_world_and_a_clock_of_its_own(path: str) -> None:
+    nodes = launch_nodes(path)
+    assert parameters(nodes["gzserver"]) == {"world_sdf_file": "$(var world)"}
+    assert nodes["gzserver"]["on_exit"] == "shutdown"
+    assert nodes["gazebo_gui"]["if"] == "$(var gui)"
+    clock = parameters(nodes["clock_bridge"])
+    assert clock == {"config_file": "$(find-pkg-share mbrl_bringup)/config/gazebo/clock_bridge.yaml"}
+    assert parameters(nodes["spawn_robot"])["world"] == parsed(WORLD, "world").get("name")
+
+
+def test_bridge_path_has_forces_and_nothing_of_ros2_control() -> None:
+    nodes = launch_nodes("bridge")
+    spawn = parameters(nodes["spawn_robot"])
+    assert spawn["file"] == "$(find-pkg-share mbrl_description)/sdf/$(var robot).sdf"
+    assert spawn["name"] == "$(var robot)" and "topic" not in spawn
+    bridge = parameters(nodes["robot_bridge"])
+    assert bridge == {"config_file": "$(find-pkg-share mbrl_bringup)/config/gazebo/$(var robot)_bridge.yaml"}
+    assert parameters(nodes["command_splitter"])["robot_file"] == "$(var robot_file)"
+    assert not {"robot_state_publisher", "spawn_controllers"} & set(nodes)
+
+
+def test_ros2_control_path_has_controllers_and_no_forces() -> None:
+    nodes = launch_nodes("ros2_control")
+    spawn = parameters(nodes["spawn_robot"])
+    assert spawn["topic"] == "robot_description" and "file" not in spawn
+    description = parameters(nodes["robot_state_publisher"])
+    assert (
+        description["robot_description"] == "$(command 'xacro $(var xacro_file) controllers:=$(var controllers_file)')"
     )
+    assert description["use_sim_time"] is True
+    controllers = nodes["spawn_controllers"]["args"].split()[:2]
+    for name in IN_GAZEBO:
+        manager = load(FOLDERS.controllers(name))["controller_manager"]["ros__parameters"]
+        assert set(controllers) <= set(manager)
+    assert not {"robot_bridge", "command_splitter"} & set(nodes)

@@ -34,6 +34,7 @@ class Node:
     """One process to start.
 
     Attributes:
+        arguments: words after the program's name, ahead of those of ROS.
         namespace: absolute; None where the file gives none (the node's own default then holds).
         parameters: in order, parameter files and tables of a file's form, `{node name: {name: value}}`.
         remappings: pairs of old and new name.

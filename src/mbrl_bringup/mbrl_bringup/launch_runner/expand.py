@@ -16,10 +16,13 @@ from . import values
 from .description import Argument, LaunchDescription, Node
 from .packages import PackageError, find_executable
 from .source import Attributes, LaunchFileError, Located, read
-from .substitutions import Scope, SubstitutionError, split_words, substitute, truth
+from .substitutions import Scope, SubstitutionError, substitute, truth
 
 _CONDITIONS = frozenset({"if", "unless"})
 _NAMESPACE = "ros_namespace"  # the variable that the real launch keeps it in; a group ends its effect
+_NODE = frozenset(
+    {"pkg", "exec", "name", "namespace", "args", "output", "respawn", "respawn_delay", "param", "remap", "on_exit"}
+)
 _NODE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OUTPUTS = ("screen", "log", "both")
 
@@ -153,20 +156,7 @@ class _Expansion:
         self.file(file)
 
     def _node(self, body: Located) -> None:
-        known = {
-            "pkg",
-            "exec",
-            "args",
-            "name",
-            "namespace",
-            "output",
-            "respawn",
-            "respawn_delay",
-            "param",
-            "remap",
-            "on_exit",
-        }
-        attributes = body.attributes("node", frozenset(known) | _CONDITIONS, frozenset({"pkg", "exec"}))
+        attributes = body.attributes("node", _NODE | _CONDITIONS, frozenset({"pkg", "exec"}))
         if not self._holds(body, attributes):
             return
         name = self._optional(attributes, "name")
@@ -199,6 +189,16 @@ class _Expansion:
                 arguments=tuple(self._words(attributes.get("args"))),
             )
         )
+
+    def _words(self, given: Located | None) -> Iterable[str]:
+        if given is None:
+            return
+        text = given.text("args")
+        if any(character in text for character in "\"'\\"):
+            raise given.error(f"quotes in args are not supported here, in {text!r}")
+        # A substitution stays one word, whatever it comes to.
+        for found in re.finditer(r"(?:\$\([^()]*\)|\S)+", text):
+            yield self._substitute(given, found[0])
 
     def _parameters(
         self, given: Located | None, name: str | None, namespace: str | None
@@ -233,17 +233,6 @@ class _Expansion:
         for entry in self._list(given, "remap"):
             attributes = entry.attributes("remap", both, both)
             yield self._text(attributes["from"], "from"), self._text(attributes["to"], "to")
-
-    def _words(self, given: Located | None) -> Iterable[str]:
-        """What a substitution gives stays one word, whatever it has in it."""
-        if given is None:
-            return
-        try:
-            words = split_words(given.text("args"))
-        except SubstitutionError as error:
-            raise given.error(str(error)) from error
-        for word in words:
-            yield self._substitute(given, word)
 
     def _output(self, attributes: Attributes) -> str:
         output = self._optional(attributes, "output") or "log"

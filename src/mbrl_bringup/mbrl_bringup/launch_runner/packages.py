@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .debian import advice
+
 
 class PackageError(Exception):
     """A package or an executable cannot be found."""
@@ -21,7 +23,9 @@ def prefix_of(package: str) -> Path:
     for prefix in prefixes:
         if (prefix / "share/ament_index/resource_index/packages" / package).is_file():
             return prefix
-    raise PackageError(f"package {package!r} is in none of the {len(prefixes)} prefixes of AMENT_PREFIX_PATH")
+    text = f"package {package!r} is in none of the {len(prefixes)} prefixes of AMENT_PREFIX_PATH"
+    what = advice([package])
+    raise PackageError(f"{text}. {what}" if what else text)
 
 
 def share_of(package: str) -> Path:

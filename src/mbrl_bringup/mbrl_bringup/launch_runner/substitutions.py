@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`$(name argument ...)` in the strings of launch files: the subset that needs no evaluation of code."""
+"""`$(name argument ...)` in the strings of launch files: the subset that evaluates no Python."""
 
 from __future__ import annotations
 
@@ -57,24 +57,6 @@ def truth(text: str) -> bool:
     if plain in _FALSE:
         return False
     raise SubstitutionError(f"a condition must be true, false, 1 or 0, got {text!r}")
-
-
-def split_words(text: str) -> list[str]:
-    """The words of a command line with its substitutions still in it: blanks within `$(...)` part nothing.
-
-    Raises:
-        SubstitutionError: quotes outside a substitution, which the real launch would take away.
-    """
-    words, depth = [""], 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        if depth == 0 and character in "'\"\\":
-            raise SubstitutionError(f"{character} outside a substitution is not supported, in {text!r}")
-        if depth == 0 and character.isspace():
-            words.append("")
-        else:
-            words[-1] += character
-    return [word for word in words if word]
 
 
 class _Reader:
@@ -208,14 +190,20 @@ def _if_else(arguments: list[str], scope: Scope) -> str:
 
 
 def _command(arguments: list[str], scope: Scope) -> str:
-    """What a program writes; it has to end with 0 and write no errors, as in the real launch."""
+    """What a program prints. As in the real launch it fails by its exit status, or by saying anything on stderr."""
     words = shlex.split(arguments[0])
+    if not words:
+        raise SubstitutionError("the command is empty")
+    environment = scope.environment
     try:
-        result = subprocess.run(words, env=scope.environment, capture_output=True, text=True, check=False)
-    except (FileNotFoundError, IndexError):
-        raise SubstitutionError(f"there is no program {' '.join(words[:1])!r}") from None
-    if result.returncode or result.stderr:
-        raise SubstitutionError(f"{words[0]} ended with status {result.returncode}: {result.stderr.strip()}")
+        result = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    except OSError as error:
+        raise SubstitutionError(f"{words[0]!r} cannot be started: {error.strerror}") from error
+    said = result.stderr.strip()
+    if result.returncode:
+        raise SubstitutionError(said or f"ended with status {result.returncode}")
+    if said:
+        raise SubstitutionError(f"said on stderr: {said}")
     return result.stdout
 
 
