@@ -74,14 +74,22 @@ class Graph:
         return node
 
     def start(
-        self, name: str, remap: dict[str, str] | None = None, parameter_file: Path | None = None, **parameters: Any
+        self,
+        name: str,
+        remap: dict[str, str] | None = None,
+        parameter_file: Path | None = None,
+        program: Path | None = None,
+        **parameters: Any,
     ) -> subprocess.Popen[bytes]:
-        """Starts a node of this package with topics renamed by `remap`; its output is kept for `output`."""
+        """Starts a node of this package or a Python program, names changed by `remap`; `output` keeps what it says."""
         parameters.setdefault("robot_file", ROBOTS / "cartpole.yaml")
         command = [
             sys.executable,
-            "-c",
-            f"from mbrl_robot.nodes.executables import {name}_node; {name}_node()",
+            *(
+                [str(program)]
+                if program
+                else ["-c", f"from mbrl_robot.nodes.executables import {name}_node; {name}_node()"]
+            ),
             "--ros-args",
         ]
         for key, value in parameters.items():

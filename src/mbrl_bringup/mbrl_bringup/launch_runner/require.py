@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`require_packages PACKAGE ...`: what launch files ask first, so that they fail before any node has started.
 
-`ros2 launch` finds out that a package is missing when it comes to the package's first node, with others running, and does
-not say where to get it.
+`ros2 launch` finds out that a package is missing when it comes to the package's first node, with others running, and
+does not say where to get it.
 """
 
 from __future__ import annotations

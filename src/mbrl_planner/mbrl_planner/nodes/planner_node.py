@@ -29,6 +29,7 @@ from mbrl_planner.nodes.settings import TOPIC, PlannerSettings, computation
 from mbrl_planner.nodes.statistics import SolveStatistics
 from mbrl_planner.objective import ModelObjective, check_device
 from mbrl_planner.planner import OutOfTime, PlannerConfig, PlanningError
+from mbrl_planner.real_time_factor import RealTimeFactor
 from mbrl_planner.registry import PLANNERS, build_planner
 from mbrl_planner.risk import check_risk
 from mbrl_ros import parameters
@@ -75,6 +76,7 @@ class PlannerNode(ManagedNode):
         self._pending: Pending | None = None
         self._controller: PredictiveController | None = None
         self._delay = DelayEstimator(1.0)
+        self._factor = RealTimeFactor(1.0)
         self._plan_publisher = self.create_lifecycle_publisher(
             PlanMessage, "plan", PLAN, event_callbacks=QUIET_PUBLISHER
         )
@@ -117,6 +119,7 @@ class PlannerNode(ManagedNode):
         self._controller = None
         self._pending = None
         self._delay = DelayEstimator(spec.period, self.settings.command_offset)
+        self._factor = RealTimeFactor(spec.period)
         early_task, early_model = self._inputs.early()
         if early_task is not None:
             self._on_task(early_task)
@@ -193,6 +196,7 @@ class PlannerNode(ManagedNode):
         except MessageError as error:
             self._health.refuse(error.reason, str(error))
             return
+        self._factor.add(message.episode, message.step, message.sample_time_ns)
         if time_step.step_type == StepType.LAST:
             self._compare(time_step)
             self._pending = None
@@ -235,7 +239,7 @@ class PlannerNode(ManagedNode):
             self._optimism.add_plan(time_step.episode, acts_from, reply.plan, self._inputs.task)
             self._statistics.add(solve_time, reply.plan.iterations, reply.plan.deadline_missed)
             if fresh and self.settings.replan:
-                self._delay.add(pending.latency(time.monotonic()))
+                self._delay.add(pending.latency(time.monotonic()) * self._factor.value)
 
     def _end_episode(self, time_step: TimeStep) -> None:
         if self._controller is not None:
@@ -268,7 +272,7 @@ class PlannerNode(ManagedNode):
         delay = self._delay_steps()
         if self._lockstep:
             return delay, None
-        period = self._controller.planner.spec.period
+        period = self._controller.planner.spec.period / self._factor.value
         if time_step.step_type == StepType.FIRST and self._controller.replan and self.settings.delay_steps < 0:
             # The robot waits for the first action of an episode, though not for the whole interval.
             return 0, FIRST_FRACTION * period
@@ -309,6 +313,7 @@ class PlannerNode(ManagedNode):
         for name, value in (self._statistics.figures() | self._optimism.figures()).items():
             health.set(name, value)
         health.set("delay_steps", self._delay_steps())
+        health.set("real_time_factor", self._factor.value)
         health.set("model_version", inputs.model_version)
         health.set("task_version", inputs.task_version)
         if inputs.model is not None:

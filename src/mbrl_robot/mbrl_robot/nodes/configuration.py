@@ -12,14 +12,20 @@ class RobotConfiguration:
 
     robot_file: str = parameter("", "Robot file (YAML)", read_only=True)
     mode: str = parameter(
-        "realtime", "realtime: ticks on the steady clock; lockstep: steps the backend by service and waits for answers",
-        choices=("realtime", "lockstep"), read_only=True,
-    )  # fmt: skip
+        "realtime",
+        "realtime: ticks on the steady clock; simulated: ticks by the stamps of joint_states, at any real-time factor;"
+        " lockstep: steps the backend by service and waits for answers",
+        choices=("realtime", "simulated", "lockstep"),
+        read_only=True,
+    )
     seed: int = parameter(0, "Keys start states of episodes that bring no seed of their own", minimum=0, read_only=True)
     joint_states_timeout: float = parameter(
-        0.2, "Age of the newest joint states, seconds, after which a realtime episode ends with FAULT", minimum=0.001,
+        0.2,
+        "Age of the newest joint states, seconds, after which a realtime episode ends with FAULT; a simulated one does"
+        " when nobody publishes them any more",
+        minimum=0.001,
         read_only=True,
-    )  # fmt: skip
+    )
     scheduling_priority: int = parameter(
         1,
         "Realtime: SCHED_RR priority of the process where the system permits one; 0 leaves it as it is",

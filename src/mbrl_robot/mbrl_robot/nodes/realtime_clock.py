@@ -205,8 +205,7 @@ class RealtimeClock(ControlClock):
         if last:
             self._send_safe(time_ns)
         elif self._undecided:
-            self._offset_timer.timer_period_ns = round(wait * 1e9)
-            self._offset_timer.reset()
+            self._decide_after(round(wait * 1e9))
         else:
             self._decide(episode)
         committed = self.node.control.committed_actions(
@@ -218,6 +217,10 @@ class RealtimeClock(ControlClock):
         if last:
             self.node.finish_episode()
 
+    def _decide_after(self, wait_ns: int) -> None:
+        self._offset_timer.timer_period_ns = wait_ns
+        self._offset_timer.reset()
+
     def _send_at_offset(self) -> None:
         self._offset_timer.cancel()
         if self.node.episode is not None and self._undecided:
@@ -228,7 +231,7 @@ class RealtimeClock(ControlClock):
         assert self._sample is not None
         decision = self.node.control.decide(episode.step, self._sample.state, self.node.spec.period)
         self._last_command_ns = self.node.send(decision)
-        self._late_ns = min(max(self._last_command_ns - self._sample_ns, 0), self.period_ns)
+        self._late_ns = min(max(self._in_clock(self._last_command_ns) - self._sample_ns, 0), self.period_ns)
         self._sent.add(self._sample_ns + self._late_ns, decision.action)
         episode.executed(decision, self._last_command_ns, self._sent.executed(self._sample_ns)[0])
         if self.node.dry_run is not None:
@@ -254,11 +257,15 @@ class RealtimeClock(ControlClock):
         elapsed = min((time_ns - self._last_command_ns) * 1e-9, self.node.spec.period)
         decision = self.node.control.safe(self._state_or_none(time_ns), elapsed)
         self._last_command_ns = self.node.send(decision)
-        self._sent.add(self._last_command_ns, decision.action)
+        self._sent.add(self._in_clock(self._last_command_ns), decision.action)
         return decision
 
+    def _in_clock(self, time_ns: int) -> int:
+        """A steady time in the clock that control periods are counted in."""
+        return time_ns
+
     def _sampled_ns(self, sample: Sample) -> int:
-        """Steady time of a sample: its stamp, where the source's clock is ours, else its arrival."""
+        """When a sample was taken, in the clock of the periods: its stamp, if the source has our clock, else its arrival."""
         behind_ns = self.node.get_clock().now().nanoseconds - sample.stamp_ns
         sampled_ns = now_ns() - behind_ns
         return sampled_ns if 0 <= sample.arrival_ns - sampled_ns <= self.period_ns else sample.arrival_ns

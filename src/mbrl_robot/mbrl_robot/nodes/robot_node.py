@@ -29,6 +29,7 @@ from mbrl_robot.nodes.homing_port import HomingPort
 from mbrl_robot.nodes.lockstep_clock import LockstepClock
 from mbrl_robot.nodes.readiness_gate import NOT_YET, ReadinessGate
 from mbrl_robot.nodes.realtime_clock import RealtimeClock
+from mbrl_robot.nodes.simulated_clock import SimulatedClock
 from mbrl_robot.nodes.start_sequence import StartSequence
 from mbrl_robot.safe_action import rest_command
 from mbrl_robot.scheduling import lock_memory, take_precedence
@@ -40,6 +41,11 @@ from mbrl_ros.parameters import declare, finish
 from mbrl_ros.process import run
 from mbrl_ros.steady import now_ns, steady_timer
 
+CLOCKS: dict[str, type[RealtimeClock] | type[LockstepClock]] = {
+    "realtime": RealtimeClock,
+    "lockstep": LockstepClock,
+    "simulated": SimulatedClock,
+}
 END_REASONS = (EndReason.TERMINATED, EndReason.ABORTED)
 LAST_WORDS = Duration(seconds=0.5)
 REPORT_PERIOD = 1.0
@@ -87,12 +93,11 @@ class RobotNode(Node):
         self.create_service(SelectController, "select_controller", self._select_controller)
         self.create_service(EndEpisode, "end_episode", self._end_episode)
         self.create_service(Trigger, "reset_emergency_stop", self._reset_emergency_stop)
-        clock_class = RealtimeClock if self.configuration.mode == "realtime" else LockstepClock
-        self.clock: ControlClock = clock_class(self)
+        self.clock: ControlClock = CLOCKS[self.configuration.mode](self)
         self.starts = StartSequence(self)
         steady_timer(self, REPORT_PERIOD, self._report)
         # A tick that waits until a planner or learner has used up its time slice is late by more than a plan takes.
-        paced = self.configuration.mode == "realtime" or self.configuration.lockstep_pace > 0.0
+        paced = self.configuration.mode != "lockstep" or self.configuration.lockstep_pace > 0.0
         priority = self.configuration.scheduling_priority
         self.health.set("scheduling_precedence", bool(paced and priority and take_precedence(priority)))
         self.health.set("memory_locked", paced and self.configuration.lock_memory and lock_memory())
@@ -104,7 +109,7 @@ class RobotNode(Node):
     def destroy_node(self) -> None:
         """Sends zero, or the present position, without slew limit since nobody will send anything after it; says so."""
         last = rest_command(self.robot, self.clock.state, self.control.guard.last)
-        if self.configuration.mode == "realtime" and self.gate.is_open and last is not None:
+        if self.configuration.mode != "lockstep" and self.gate.is_open and last is not None:
             self._commands.publish(Float64MultiArray(data=to_doubles(last)))
             self._commands.wait_for_all_acked(LAST_WORDS)
         self.set_active(NOBODY, "robot_node has ended")
