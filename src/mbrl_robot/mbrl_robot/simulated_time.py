@@ -6,6 +6,8 @@ from collections import deque
 # Stretch of steady time that the real-time factor is measured over, and the least that it is measured over.
 WINDOW_NS = 2_000_000_000
 SHORTEST_NS = 100_000_000
+# What is on its way through a queue arrives sooner than this.
+PATIENCE_NS = 1_000_000_000
 
 
 class SimulatedTime:
@@ -17,19 +19,20 @@ class SimulatedTime:
     def __init__(self, period_ns: int) -> None:
         self._period_ns = period_ns
         self._seen: deque[tuple[int, int]] = deque()
-        self._restart_expected = False
+        self._restart_expected_until_ns = 0
         self.beginnings = 0
         self.stamp_ns: int | None = None
         self.advanced_ns = 0
 
-    def expect_restart(self) -> None:
-        """Time is about to begin anew: the next stamp that is older than the last one does so, by however little."""
-        self._restart_expected = True
+    def expect_restart(self, time_ns: int) -> None:
+        """Time has begun anew, and stamps that show it are on their way: the next that is older than the last one does,
+        by however little. Where none comes soon after `time_ns` there was no restart.
+        """
+        self._restart_expected_until_ns = time_ns + PATIENCE_NS
 
-    @property
-    def awaits_restart(self) -> bool:
+    def awaits_restart(self, time_ns: int) -> bool:
         """Whether a restart is expected that no stamp has shown yet."""
-        return self._restart_expected
+        return time_ns < self._restart_expected_until_ns
 
     def update(self, stamp_ns: int, arrival_ns: int) -> bool:
         """Takes a stamp. Returns whether it is the first of a new beginning.
@@ -38,8 +41,8 @@ class SimulatedTime:
         """
         last = self.stamp_ns
         back_ns = 0 if last is None else last - stamp_ns
-        if back_ns > 0 and (self._restart_expected or back_ns >= self._period_ns):
-            self._restart_expected = False
+        if back_ns > 0 and (self.awaits_restart(arrival_ns) or back_ns >= self._period_ns):
+            self._restart_expected_until_ns = 0
             self.beginnings += 1
             self._seen.clear()
             self._note(stamp_ns, arrival_ns)

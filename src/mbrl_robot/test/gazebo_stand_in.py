@@ -4,7 +4,7 @@
 ApplyJointForce, under Gazebo's own names.
 
 As in Gazebo, efforts in joint states are zero, a force acts until another one comes, joint states are published while
-paused as well, with the same stamp, and time goes back to 0 at a reset.
+paused as well, with the same stamp, and at a reset time goes back to 0, and a model that was spawned is gone.
 """
 
 import array
@@ -30,7 +30,10 @@ LONGEST_LAG = 0.05
 
 
 class GazeboStandIn(Node):
-    """Parameters: robot_file, world, step (s, simulated), real_time_factor, tick (s, steady)."""
+    """Parameters: robot_file, world, step (s, simulated), real_time_factor; `spawned`: the robot is not part of the
+    world, and there is none before it is spawned; `transport`: what Gazebo's own topics begin with, as theirs is a
+    transport of its own.
+    """
 
     def __init__(self) -> None:
         super().__init__("gazebo_stand_in")
@@ -43,17 +46,22 @@ class GazeboStandIn(Node):
         self.start = np.zeros(self.robot.spec.state.size)
         self.simulation.reset(self.start)
         model = self.robot.spec.name
+        transport = self.declare_parameter("transport", "").value
+        self.spawned = self.declare_parameter("spawned", False).value
+        self.present = not self.spawned
         self.forces = dict.fromkeys(self.robot.spec.action.names, 0.0)
         self.paused = False
         self.time = 0.0
         self.wall = time.monotonic()
-        self.states = self.create_publisher(JointState, f"/world/{world}/model/{model}/joint_state", 10)
-        self.clock = self.create_publisher(Clock, "/clock", 10)
+        self.states = self.create_publisher(JointState, f"{transport}/world/{world}/model/{model}/joint_state", 10)
+        self.clock = self.create_publisher(Clock, f"{transport}/clock", 10)
         for joint in self.forces:
-            topic = f"/model/{model}/joint/{joint}/cmd_force"
+            topic = f"{transport}/model/{model}/joint/{joint}/cmd_force"
             self.create_subscription(Float64, topic, partial(self.take_force, joint), 10)
         self.create_service(Trigger, "~/reset", self.reset)
         self.create_service(SetBool, "~/pause", self.pause)
+        self.create_service(Trigger, "~/create", self.create)
+        self.create_service(Trigger, "~/remove", self.remove)
         self.create_subscription(Empty, "~/jump", self.jump, 10)
         steady_timer(self, 0.004, self.tick)
 
@@ -66,7 +74,20 @@ class GazeboStandIn(Node):
         # ApplyJointForce remembers its last force over a reset.
         self.simulation.set_command(np.array(list(self.forces.values())))
         self.time, self.wall = 0.0, time.monotonic()
+        self.present = not self.spawned
         response.success = True
+        return response
+
+    def create(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = not self.present
+        if not self.present:
+            self.simulation.reset(self.start)
+            self.forces = dict.fromkeys(self.forces, 0.0)
+        self.present = True
+        return response
+
+    def remove(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, self.present = self.present, False
         return response
 
     def pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -102,7 +123,8 @@ class GazeboStandIn(Node):
         message.header.stamp = stamp
         message.position = array.array("d", state[: len(names)].tobytes())
         message.velocity = array.array("d", state[len(names) :].tobytes())
-        self.states.publish(message)
+        if self.present:
+            self.states.publish(message)
         self.clock.publish(Clock(clock=stamp))
 
 

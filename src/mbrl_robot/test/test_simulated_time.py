@@ -3,7 +3,7 @@
 
 import pytest
 
-from mbrl_robot.simulated_time import SimulatedTime
+from mbrl_robot.simulated_time import PATIENCE_NS, SimulatedTime
 
 MS = 1_000_000
 PERIOD = 40 * MS
@@ -53,7 +53,15 @@ def test_a_stamp_that_was_overtaken_is_no_new_beginning() -> None:
 def test_an_expected_beginning_may_be_a_short_way_back() -> None:
     clock = SimulatedTime(PERIOD)
     stamp, arrival = run(clock, 1.0, 5)
-    clock.expect_restart()
-    assert not clock.update(stamp + 2 * MS, arrival + 2 * MS) and clock.awaits_restart
-    assert clock.update(2 * MS, arrival + 4 * MS) and not clock.awaits_restart
+    clock.expect_restart(arrival)
+    assert not clock.update(stamp + 2 * MS, arrival + 2 * MS) and clock.awaits_restart(arrival + 2 * MS)
+    assert clock.update(2 * MS, arrival + 4 * MS) and not clock.awaits_restart(arrival + 4 * MS)
     assert not clock.update(4 * MS, arrival + 6 * MS)
+
+
+def test_a_beginning_is_not_expected_for_ever() -> None:
+    clock = SimulatedTime(PERIOD)
+    stamp, arrival = run(clock, 1.0, 5)
+    clock.expect_restart(arrival)
+    assert not clock.awaits_restart(arrival + PATIENCE_NS)
+    assert not clock.update(stamp - 2 * MS, arrival + PATIENCE_NS + MS) and clock.beginnings == 0

@@ -37,24 +37,25 @@ class SimulatedClock(RealtimeClock):
     def __init__(self, node: RobotNode) -> None:
         self._time = SimulatedTime(round(node.spec.period * 1e9))
         self._decide_at_ns: int | None = None
-        self._beginnings_before_reset = 0
+        # Newest stamp before the reset, and how often time had begun anew.
+        self._before_reset: tuple[int | None, int] = (None, 0)
         super().__init__(node)
         self._tick_timer.timer_period_ns = self.period_ns // LOOKS_PER_PERIOD
         self._tick_timer.reset()
 
     def ready_to_reset(self) -> bool:
         """Nobody is waited for. Time may begin anew from here on."""
-        self._beginnings_before_reset = self._time.beginnings
+        self._before_reset = (self._time.stamp_ns, self._time.beginnings)
         return True
 
     def begin(
         self, reset: ResetBackend.Response, request: EpisodeRequest, controller: str, started: Callable[[], None]
     ) -> None:
         """Waits for joint states newer than the reset; FIRST is the first of them."""
-        goes_back = self._time.stamp_ns is not None and reset.stamp_ns < self._time.stamp_ns
-        if goes_back and self._time.beginnings == self._beginnings_before_reset:
+        stamp_ns, beginnings = self._before_reset
+        if stamp_ns is not None and reset.stamp_ns < stamp_ns and self._time.beginnings == beginnings:
             # What is still on its way here is from before, and has newer stamps than what comes after.
-            self._time.expect_restart()
+            self._time.expect_restart(now_ns())
         self._estimator.restart(reset.stamp_ns)
         self.node.control.restart(np.array(reset.state))
 
@@ -70,7 +71,7 @@ class SimulatedClock(RealtimeClock):
             self._time.resumed(arrival_ns)
         if self._time.update(stamp_ns, arrival_ns):
             self._begun_anew(stamp_ns)
-        if self._time.awaits_restart:
+        if self._time.awaits_restart(arrival_ns):
             return
         try:
             sample = self._estimator.update(message.name, message.position, message.velocity, stamp_ns, arrival_ns)
