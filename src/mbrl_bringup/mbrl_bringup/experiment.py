@@ -15,7 +15,7 @@ from mbrl_core.messages import EndReason, StepType, TimeStep
 from mbrl_core.optimism import OptimismRecord
 from mbrl_core.random_streams import generator
 from mbrl_core.specs import Array, RobotSpec
-from mbrl_core.tasks import Task, task_of_preset
+from mbrl_core.tasks import Task, task_file_of, task_of_preset
 
 SAFE = "safe"  # in the place of a controller: the robot's own safe action
 ALGORITHMS = ("mbrl_0_5", "mbrl_0_5_mpc", "mbrl_1_0", "mbrl_1_5", "mbrl_2_0", "gps", "distil")
@@ -26,7 +26,7 @@ class ExperimentConfig:
     """Parameters of an experiment."""
 
     robot_file: str = parameter("", "Path of the robot file")
-    task_file: str = parameter("", "Path of the task preset; empty = the robot file's task, from ../tasks beside it")
+    task_file: str = parameter("", "Path of the task preset; empty = the robot file's task, see task_file_of")
     reward_file: str = parameter("", "File of a learned reward that is the task, in place of a task_file; empty = none")
     run_directory: str = parameter("", "Folder for metrics.csv and steps.npz; empty = runs/<time>-<robot>")
     algorithm: str = parameter(
@@ -161,7 +161,7 @@ def load_task(config: ExperimentConfig, robot_task: str, spec: RobotSpec) -> Tas
     """
     if config.reward_file:
         return TaskPreset(_load_reward(config, spec))
-    path = Path(config.task_file or Path(config.robot_file).parent.parent / "tasks" / f"{robot_task}.yaml")
+    path = Path(config.task_file) if config.task_file else task_file_of(config.robot_file, robot_task)
     if not path.is_file():
         known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
         raise FileNotFoundError(f"unknown task {path.stem!r}: {path} does not exist; tasks beside it: {known}")

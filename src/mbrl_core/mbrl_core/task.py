@@ -44,9 +44,9 @@ class Task:
 
     def __post_init__(self) -> None:
         goal = tuple(float(value) for value in self.goal) or self.default_goal
-        if len(goal) != len(self.default_goal):
+        if len(goal) != self._goal_size():
             raise ConfigurationError(
-                f"task {self.kind!r} goal: got {len(goal)} numbers, expected {len(self.default_goal)}"
+                f"task {self.kind!r} goal: got {len(goal)} numbers, expected {self._goal_size()}"
             )
         object.__setattr__(self, "goal", goal)
         object.__setattr__(self, "parameters", self._complete("parameter", self.parameters, self.default_parameters))
@@ -61,6 +61,10 @@ class Task:
             object.__setattr__(self, "obstacles", checked_obstacles(self.obstacles, self.workspace_size))
         except ValueError as error:
             raise ConfigurationError(f"task {self.kind!r} obstacles: {error}") from None
+
+    def _goal_size(self) -> int:
+        """Numbers that a goal has."""
+        return len(self.default_goal)
 
     @property
     def spheres(self) -> list[tuple[float, ...]]:

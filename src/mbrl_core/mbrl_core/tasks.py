@@ -12,6 +12,7 @@ from typing import Any
 
 from mbrl_core.arm_task import ArmTip
 from mbrl_core.config import ConfigurationError
+from mbrl_core.generic_tasks import JointTarget, TipTarget
 from mbrl_core.learned_reward import LearnedReward
 from mbrl_core.libraries import Batch, array_library
 from mbrl_core.obstacles import ORIGIN, ChainPoint, hanging_link, planar_link
@@ -19,8 +20,8 @@ from mbrl_core.reaching import Reaching
 from mbrl_core.task import Task
 
 __all__ = [
-    "TASKS", "AcrobotTip", "ArmTip", "CartpoleTip", "LearnedReward", "PendulumUpright", "ReacherTip", "Task",
-    "make_task", "task_of_preset",
+    "TASKS", "AcrobotTip", "ArmTip", "CartpoleTip", "JointTarget", "LearnedReward", "PendulumUpright", "ReacherTip",
+    "Task", "TipTarget", "make_task", "task_file_of", "task_of_preset",
 ]  # fmt: skip
 
 
@@ -172,7 +173,7 @@ class ReacherTip(Reaching):
 
 
 TASKS: dict[str, type[Task]] = {
-    task.kind: task for task in (CartpoleTip, PendulumUpright, AcrobotTip, ReacherTip, ArmTip)
+    task.kind: task for task in (CartpoleTip, PendulumUpright, AcrobotTip, ReacherTip, ArmTip, TipTarget, JointTarget)
 }
 
 
@@ -199,6 +200,13 @@ def make_task(
         obstacles=obstacles,
         content=content,
     )
+
+
+def task_file_of(robot_file: str | Path, task: str) -> Path:
+    """The preset that a robot file calls its task: a name among the tasks of the same configuration (../tasks), or a
+    path ending in .yaml, relative to the robot file."""
+    folder = Path(robot_file).parent
+    return folder / task if task.endswith(".yaml") else folder.parent / "tasks" / f"{task}.yaml"
 
 
 def task_of_preset(preset: Mapping[str, Any]) -> Task:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`./mbrl robot export|check|delay|confirm|stop`."""
+"""`./mbrl robot export|check|new|delay|confirm|stop`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import robot_running
+from . import robot_new, robot_running
 from .places import root
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ def main(arguments: list[str]) -> int:
 
         return measure(arguments[1:])
     options = _parser().parse_args(arguments)
+    if options.command == "new":
+        return robot_new.main(options)
     if options.command in robot_running.COMMANDS:
         return robot_running.run(options)
 
@@ -71,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     # Has options of its own: `main` hands it over before this parser reads them.
     commands.add_parser("delay", help="measure how late a robot that is running answers its commands")
     robot_running.add_commands(commands)
+    robot_new.add_command(commands)
     return parser
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mbrl_core.config import ConfigurationError, load_preset, parameter
 from mbrl_core.robot_file import Robot
-from mbrl_core.tasks import Task, task_of_preset
+from mbrl_core.tasks import Task, task_file_of, task_of_preset
 from mbrl_msgs.action import Train
 from mbrl_policy.nodes.training_job import TrainingGoal, merged_configuration
 from mbrl_policy.training import TRAINERS
@@ -88,7 +88,7 @@ class PolicyKind:
 
 def own_task(robot_file: str, robot: Robot) -> Task:
     """The task that a robot file names, as it lies beside it. Raises ConfigurationError and FileNotFoundError."""
-    task = task_of_preset(load_preset(Path(robot_file).parent.parent / "tasks" / f"{robot.task}.yaml", "task"))
+    task = task_of_preset(load_preset(task_file_of(robot_file, robot.task), "task"))
     task.check_robot(robot.spec)
     return task
 

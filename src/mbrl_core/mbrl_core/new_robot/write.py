@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes what a new robot needs, and tries it before anybody else does."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mbrl_core.config import load_preset
+from mbrl_core.mjcf import load_mjcf
+from mbrl_core.new_robot.figures import Figures, figures_of
+from mbrl_core.new_robot.first_task import FirstTask, first_task
+from mbrl_core.new_robot.robot_yaml import robot_text, task_text, tuning_text
+from mbrl_core.new_robot.source import NewRobotError, Source, read_source
+from mbrl_core.robot_file import Robot, load_robot
+from mbrl_core.tasks import task_file_of, task_of_preset
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user said about it; nothing of it is needed. `period` in s, `goal` in m, `joint_goals` in m or rad."""
+
+    period: float | None = None
+    tip: str = ""
+    goal: tuple[float, ...] = ()
+    joint_goals: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NewRobot:
+    """What was written, and from what."""
+
+    robot: Robot
+    source: Source
+    figures: Figures
+    task: FirstTask
+    files: tuple[Path, ...]
+
+
+def write_robot(
+    name: str, mjcf: Path, folder: Path, wishes: Wishes, origin: str, speeds: Mapping[str, float] | None = None
+) -> NewRobot:
+    """Writes NAME.yaml, NAME_task.yaml and NAME_tuning.yaml into `folder`, and reads them again as nodes do.
+
+    Raises what `read_source` raises; NewRobotError, ConfigurationError or SpecError where the robot cannot be described
+    or simulated.
+    """
+    source = read_source(mjcf)
+    interfaces = {actuator.interface for actuator in source.actuators}
+    if len(interfaces) > 1:
+        raise NewRobotError(f"{mjcf}: its actuators are of kinds {', '.join(sorted(interfaces))}, expected one kind")
+    figures = figures_of(source, wishes.period)
+    task = first_task(source, figures, wishes.tip, wishes.goal, wishes.joint_goals)
+    folder.mkdir(parents=True, exist_ok=True)
+    relative = os.path.relpath(mjcf.resolve(), folder.resolve())
+    texts = {
+        folder / f"{name}.yaml": robot_text(name, relative, origin, source, figures, task, dict(speeds or {})),
+        folder / f"{name}_task.yaml": task_text(name, task),
+        folder / f"{name}_tuning.yaml": tuning_text(name, source, figures, task),
+    }
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    robot = load_robot(folder / f"{name}.yaml")
+    load_mjcf(robot)
+    task_of_preset(load_preset(task_file_of(folder / f"{name}.yaml", robot.task), "task")).check_robot(robot.spec)
+    return NewRobot(robot, source, figures, task, tuple(texts))
