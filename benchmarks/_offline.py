@@ -28,9 +28,17 @@ def preset(role: str, name: str, section: str) -> dict[str, Any]:
     return dict(content.get(section, {}))
 
 
+def robot_file(robot: str) -> Path:
+    """That of a robot of config/robots, or of one by its path, as launch files take it."""
+    return Path(robot) if robot.endswith(".yaml") else CONFIG / "robots" / f"{robot}.yaml"
+
+
 def tuning(robot: str, node: str) -> dict[str, Any]:
-    """What config/tuning gives a node of the robot."""
-    return load_tuning(CONFIG / "tuning" / f"{robot}.yaml", node)
+    """What the robot's tuning gives a node."""
+    own = robot_file(robot)
+    return load_tuning(
+        own.with_name(f"{own.stem}_tuning.yaml") if robot.endswith(".yaml") else CONFIG / "tuning" / own.name, node
+    )
 
 
 class LearningRun:
@@ -41,7 +49,7 @@ class LearningRun:
     """
 
     def __init__(self, robot: str, seed: int, planner: Mapping[str, Any], machine: Robot | None = None) -> None:
-        self.robot = load_robot(CONFIG / "robots" / f"{robot}.yaml") if machine is None else machine
+        self.robot = load_robot(robot_file(robot)) if machine is None else machine
         self.seed = seed
         spec, tuned = self.robot.spec, tuning(robot, "learner")
         dynamics = {**preset("dynamics", "ensemble", "dynamics"), **tuned.get("dynamics", {})}
@@ -108,15 +116,14 @@ class _Replanner:
 
 def oracle_trial(robot: str, task: Task, steps: int, episode: int, seed: int) -> Trial:
     """An unhurried planner on the true dynamics; it does not know of obstacles."""
-    robot_file = CONFIG / "robots" / f"{robot}.yaml"
-    machine = load_robot(robot_file)
+    machine = load_robot(robot_file(robot))
     values = {
         **preset("planner", "icem", "planner"),
         **tuning(robot, "planner").get("planner", {}),
         "population_size": 200,
         "iterations": 4,
     }
-    truth = make_model("mujoco", {"robot_file": str(robot_file), "threads": 1}, machine.spec, 0)
+    truth = make_model("mujoco", {"robot_file": str(robot_file(robot)), "threads": 1}, machine.spec, 0)
     objective = ModelObjective(truth, task, truth.members, "mean")
     controller = PredictiveController(make_planner(values, machine.spec, objective, seed))
     return run_trial(

@@ -13,10 +13,10 @@ from mbrl_core.specs import Array
 CONFIGURATIONS = 64
 UNLIMITED = {"angular": math.pi, "linear": 1.0}  # half the range of a joint without limits, rad or m
 SHORTEST_PERIOD, LONGEST_PERIOD = 0.02, 0.05  # s
-STEPS_TO_CROSS = 16  # control periods for crossing half a joint's range at full effort
-STEPS_TO_SWING = 25  # control periods in the period of a small oscillation under gravity
+STEPS_TO_CROSS = 8  # control periods for crossing half a joint's range at full effort
+STEPS_TO_SWING = 20  # control periods in the period of a small oscillation under gravity
 CROSSING_TIME = {True: 0.6, False: 0.3}  # s for half the range at the effort used; whether all joints are driven
-AT_REST = 1e-3  # share of the largest gravity below which a configuration is an equilibrium
+AT_REST = 0.02  # share of the largest gravity below which a configuration is an equilibrium
 ZERO_EFFORT = 1e-9  # N or N m
 CREEP = 0.1  # rad or m that a joint creeps under the largest gravity
 

@@ -19,6 +19,7 @@ CANDIDATES = 400  # configurations among which a goal is looked for
 HELD = 0.6  # share of an effort that may be needed to hold a configuration
 NEARNESS = 0.5  # share of the largest distance among the candidates that the goal shall be away
 WAY_POINTS = 8
+OUT_OF_REACH = 1000.0  # m/s or rad/s
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def first_task(
     names = ", ".join(source.joints[number].name for number in loose)
     reason = "which nothing drives" if free else "which the motors cannot hold anywhere else"
     why = f"Bring {point.name} to where it is with {names}, {reason}, at the highest equilibrium, and keep it there."
-    return FirstTask(task, why, _steps(figures, True), True)
+    balances = bool(np.linalg.norm(point.at(figures.start) - place) < 0.1 * point.length)
+    return FirstTask(task, why, _steps(figures, True, balances), not balances)
 
 
 def _samples(figures: Figures, seed: int) -> Array:
@@ -91,9 +93,9 @@ def _spread(source: Source, figures: Figures, point: Tip, seed: int) -> float:
     return float(np.linalg.norm(places - point.at(figures.start), axis=-1).max())
 
 
-def _steps(figures: Figures, swings: bool) -> int:
-    """Episodes of about 4 s, 8 s for swinging; tens of steps."""
-    seconds = 8.0 if swings else 4.0
+def _steps(figures: Figures, swings: bool, balances: bool = False) -> int:
+    """Episodes of about 4 s, 8 s for swinging, 2 s for balancing, which may be lost for good; tens of steps."""
+    seconds = 2.0 if balances else 8.0 if swings else 4.0
     return int(min(400, max(50, round(seconds / figures.period / 10.0) * 10)))
 
 
@@ -115,7 +117,7 @@ def _tip_task(source: Source, figures: Figures, point: Tip, goal: Array, spread:
                     parameters[f"{prefix}_{name}_{axis}"] = float(f"{value:.12g}")
     return TipTarget(
         tuple(round(float(value), 6) + 0.0 for value in goal),
-        {**parameters, **_speeds(source, figures)},
+        {**parameters, **_speeds(source, figures, {joint.index for joint in point.chain})},
         _weights(source, _short(1.0 / scale), swings),
     )
 
@@ -131,10 +133,14 @@ def _weights(source: Source, distance: float, swings: bool) -> dict[str, float]:
     }
 
 
-def _speeds(source: Source, figures: Figures) -> dict[str, float]:
-    """The usual speed of each joint: half its range in the time in which its motor or gravity moves it that far."""
+def _speeds(source: Source, figures: Figures, concerned: set[int]) -> dict[str, float]:
+    """The usual speed of each joint: half its range in the time in which its motor or gravity moves it that far; out of
+    reach where nothing drives the joint and it does not move the tip."""
     speeds = {}
     for number in range(len(source.joints)):
+        if number not in concerned | source.driven:
+            speeds[f"speed_{number}"] = OUT_OF_REACH
+            continue
         strength = max(figures.effort[number] if number in source.driven else 0.0, figures.gravity[number], ZERO_EFFORT)
         actuator = next((item for item in source.actuators if item.joint == number), None)
         if actuator is not None and actuator.interface != "effort":
@@ -227,6 +233,6 @@ def _joints(source: Source, figures: Figures, goals: Mapping[str, float]) -> Fir
             turns = joint.kind == "angular" and not joint.limited
             parameters[f"{'turn' if turns else 'joint'}_{number}"] = _short(figures.span[number])
             goal.append(goals[joint.name])
-    task = JointTarget(tuple(goal), {**parameters, **_speeds(source, figures)}, _weights(source, 1.0, swings=False))
+    task = JointTarget(tuple(goal), {**parameters, **_speeds(source, figures, set(range(len(names))))}, _weights(source, 1.0, swings=False))
     text = ", ".join(f"{name} to {value:g}" for name, value in goals.items())
     return FirstTask(task, f"Bring {text} and keep it there.", _steps(figures, False), False)
