@@ -89,7 +89,7 @@ def mjcf_text(links: list[Link]) -> str:
     )
     return (
         '<mujoco model="random"><compiler angle="radian"/><option timestep="0.005" integrator="implicitfast"/>'
-        f'<worldbody>{text.replace("{place}", "0 0 0")}</worldbody><actuator>{motors}</actuator></mujoco>'
+        f"<worldbody>{text.replace('{place}', '0 0 0')}</worldbody><actuator>{motors}</actuator></mujoco>"
     )
 
 

@@ -24,8 +24,8 @@ from common import bar, report
 
 from mbrl_bringup import cli
 from mbrl_core.config import load_preset
-from mbrl_core.tasks import task_file_of, task_of_preset
 from mbrl_core.robot_file import load_robot
+from mbrl_core.tasks import task_file_of, task_of_preset
 
 
 def described(seed: int, folder: Path) -> tuple[str, str]:

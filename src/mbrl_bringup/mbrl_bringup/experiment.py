@@ -73,6 +73,15 @@ class ExperimentConfig:
     )
     training_budget: int = parameter(0, "Iterations of one training; 0 = the algorithm's own", minimum=0)
     record: bool = parameter(False, "Wait for the recorder before the first trial")
+    faults_in_a_row: int = parameter(
+        3,
+        "Attempts at one trial that may be lost, by a FAULT or since robot_node has started again; each is begun anew",
+        minimum=0,
+    )
+    resume: bool = parameter(
+        False, "Go on after the trials that the run directory holds already, as where this node is started again"
+    )
+    stay: bool = parameter(False, "Stay when all trials are over, where whoever restarts nodes would start it again")
     wait_for: tuple[str, ...] = parameter(
         ("learner",), "Nodes that must hear time_step before the first trial, beside the controllers"
     )

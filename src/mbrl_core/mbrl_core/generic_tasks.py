@@ -74,7 +74,9 @@ class AnyRobot(Reaching):
         raise NotImplementedError
 
     def reward(self, state: Batch, action: Batch, next_state: Batch) -> Batch:
-        cost = self.distance_cost(self.squared_distance(next_state)) + self.weights["action"] * (action * action).sum(-1)
+        cost = self.distance_cost(self.squared_distance(next_state)) + self.weights["action"] * (action * action).sum(
+            -1
+        )
         prices: tuple[float, ...] = vars(self)["_prices"]
         for joint, price in enumerate(prices):
             velocity = next_state[..., len(prices) + joint]
@@ -121,11 +123,15 @@ class TipTarget(AnyRobot):
         for index, hinge in sorted(named):
             prefix = f"{'hinge' if hinge else 'slide'}_{index}"
             try:
-                joints.append(ChainJoint(index, hinge, self._vector(f"{prefix}_axis"), self._vector(f"{prefix}_anchor")))
+                joints.append(
+                    ChainJoint(index, hinge, self._vector(f"{prefix}_axis"), self._vector(f"{prefix}_anchor"))
+                )
             except ValueError as error:
                 raise ConfigurationError(f"task {self.kind!r}: {error}") from None
         if not joints or len({joint.index for joint in joints}) < len(joints):
-            raise ConfigurationError(f"task {self.kind!r}: expected each joint once, as hinge or as slide, at least one")
+            raise ConfigurationError(
+                f"task {self.kind!r}: expected each joint once, as hinge or as slide, at least one"
+            )
         object.__setattr__(self, "_joints", tuple(joints))
         object.__setattr__(self, "_tip", self._vector("tip"))
 

@@ -45,9 +45,7 @@ class Task:
     def __post_init__(self) -> None:
         goal = tuple(float(value) for value in self.goal) or self.default_goal
         if len(goal) != self._goal_size():
-            raise ConfigurationError(
-                f"task {self.kind!r} goal: got {len(goal)} numbers, expected {self._goal_size()}"
-            )
+            raise ConfigurationError(f"task {self.kind!r} goal: got {len(goal)} numbers, expected {self._goal_size()}")
         object.__setattr__(self, "goal", goal)
         object.__setattr__(self, "parameters", self._complete("parameter", self.parameters, self.default_parameters))
         object.__setattr__(self, "weights", self._complete("weight", self.weights, self.default_weights))

@@ -24,7 +24,9 @@ def spec(kinds: tuple[str, str] = ("linear", "angular"), actions: int = 1) -> Ro
 
 
 def test_the_tip_of_a_pole_on_a_cart() -> None:
-    task = make_task("tip_target", (0.5, 0.0, 1.0), TIP, {"distance": 2.0, "close": 1.0, "velocity": 0.1, "action": 0.3})
+    task = make_task(
+        "tip_target", (0.5, 0.0, 1.0), TIP, {"distance": 2.0, "close": 1.0, "velocity": 0.1, "action": 0.3}
+    )
     state = np.array([0.5, 0.0, 0.0, 0.0])
     np.testing.assert_allclose(task.tip(state), [0.5, 0.0, 1.0], atol=1e-12)
     assert task.reward(state, np.zeros(1), state) == pytest.approx(-2e-4, abs=1e-9)

@@ -9,8 +9,8 @@ import pytest
 
 from mbrl_core.robot_file import Robot, load_robot
 from mbrl_core.specs import Array, SpecError
-from mbrl_robot.homing import Homing
 from mbrl_robot.hardware_reset import LOST_INTEREST_NS, Criteria, HardwareReset, Outcome
+from mbrl_robot.homing import Homing
 from mbrl_robot.simulation import MujocoSimulation
 
 ROBOTS = Path(__file__).resolve().parents[3] / "config" / "robots"

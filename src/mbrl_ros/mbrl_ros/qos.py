@@ -32,6 +32,8 @@ EVERY_JOINT_STATE = _profile(1000, reliable=False)
 NEWEST_JOINT_STATES = _profile(1, reliable=False)
 LATCHED = _profile(1, latched=True)
 STATUS = _profile(1000)
+# Every one for those who listen all the time, the newest for who comes later.
+LEARNER_STATUS = _profile(1000, latched=True)
 
 # rclpy gives every publisher and subscription two handlers that log incompatible profiles. Each is looked at whenever
 # its process wakes up, and together they cost as much as all the rest; the other side logs the same.

@@ -63,8 +63,9 @@ def _confirm(conversation: Talk, options: argparse.Namespace) -> int:
 
 
 def _stop(conversation: Talk, options: argparse.Namespace) -> int:
-    from mbrl_ros import qos
     from std_msgs.msg import Bool
+
+    from mbrl_ros import qos
 
     publisher = conversation.node.create_publisher(Bool, "emergency_stop", qos.LATCHED)
     if options.wait:

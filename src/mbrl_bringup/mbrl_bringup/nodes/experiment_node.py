@@ -9,23 +9,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from mbrl_bringup import run_files
 from mbrl_bringup.experiment import SAFE, ExperimentConfig, LearnerFigures, Trial, TrialLog, load_task, make_trials
+from mbrl_bringup.nodes.episode_start import EpisodeStart
 from mbrl_bringup.nodes.live_handover import LiveHandover
 from mbrl_bringup.nodes.settings_record import SettingsRecord
 from mbrl_bringup.nodes.training_client import TrainingClient
 from mbrl_bringup.results import machine
+from mbrl_bringup.resumption import finished_trials
 from mbrl_core.config import ConfigurationError
 from mbrl_core.delay import whole_steps
 from mbrl_core.messages import EndReason, StepType
 from mbrl_core.robot_file import load_robot
 from mbrl_msgs.action import StartEpisode, Train
-from mbrl_msgs.msg import ControllerState, ExperimentStatus, LearnerStatus
+from mbrl_msgs.msg import ControllerState, ExperimentStatus, LearnerStatus, RobotSpec
 from mbrl_msgs.msg import Plan as PlanMessage
 from mbrl_msgs.msg import Task as TaskMessage
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
@@ -73,30 +74,35 @@ class ExperimentNode(Node):
         self._phase = "waiting"
         self._message = "looking for the other nodes"
         self._entered_ns = now_ns()
-        self._position = 0
         self._log: TrialLog | None = None
-        self._episode = 0
-        self._rows: list[dict[str, Any]] = []
-        self._arrays: list[dict[str, Any]] = []
+        self._rows, self._arrays, task_version = finished_trials(self._directory, self._config, self._spec)
+        self._position = len(self._rows)
+        self._episode = int(self._rows[-1]["episode"]) if self._rows else 0
+        self._attempts_lost = 0
+        self._robot_began: tuple[int, int] | None = None
         self._learner = LearnerFigures()
+        self._learner_gid = b""
+        self._learner_forgot = False
         self._waited_for_fit = self._training_seconds = 0.0
         self._saving: Future | None = None
         self._health = Health(self)
         self._task_changed_by_hand = False
-        self._task = self._preset.for_trial(self._config.seed, 0, 1)
+        first = min(self._position, len(self._trials) - 1)
+        self._task = self._preset.for_trial(self._config.seed, first, task_version + 1)
         self._tasks = self.create_publisher(TaskMessage, "task", qos.LATCHED)
         self._statuses = self.create_publisher(ExperimentStatus, "experiment_status", qos.LATCHED)
         self._settings = SettingsRecord(self, {trial.controller for trial in self._trials} | set(self._config.wait_for))
         self._found_ns = 0
-        self._start_episode = ActionClient(self, StartEpisode, "start_episode")
+        self._start = EpisodeStart(self, self._did_not_start, self._on_start_feedback)
         self._training = TrainingClient(self)
         self._handover = LiveHandover(self, self._health)
         self._save_model = self.create_client(Trigger, "save_model")
         self.create_service(SetTask, "set_task", self._set_task)
         self.create_subscription(TimeStepMessage, "time_step", self._on_time_step, qos.TIME_STEP_RECORD)
         self.create_subscription(PlanMessage, "plan", self._on_plan, qos.STATUS)
+        self.create_subscription(RobotSpec, "robot_spec", self._on_spec, qos.LATCHED)
         self.create_subscription(ControllerState, "controller_state", self._on_controller_state, qos.LATCHED)
-        self.create_subscription(LearnerStatus, "learner_status", self._on_learner_status, qos.STATUS)
+        self.create_subscription(LearnerStatus, "learner_status", self._on_learner_status, qos.LATCHED)
         steady_timer(self, POLL_PERIOD, self._poll)
         steady_timer(self, 1.0, self._publish_status)
         self._publish_task()
@@ -141,12 +147,12 @@ class ExperimentNode(Node):
         present = {info.node_name for info in infos if info.node_namespace == self.get_namespace()}
         controllers = {name for trial in self._trials for name in (trial.first_controller, trial.controller)}
         missing = sorted((controllers | self._listeners) - present)
-        if not missing and self._start_episode.server_is_ready():
+        if not missing and self._start.is_ready():
             self._found_ns = self._found_ns or now_ns()
             # Whoever does not tell its parameters does not hold up the run.
             if self._settings.poll() or (now_ns() - self._found_ns) * 1e-9 > SETTINGS_SECONDS:
                 self._write_information()
-                self._prepare_trial()
+                self._next_trial()
         elif self._seconds_in_phase > self._config.ready_timeout:
             what = f"no node {missing[0]!r} hears time_step" if missing else "nobody serves start_episode"
             self._enter("failed", f"waited {self._config.ready_timeout:g} s: {what}")
@@ -203,28 +209,21 @@ class ExperimentNode(Node):
             required_controllers=sorted({trial.first_controller, trial.controller}),
             # What this node has discovered, robot_node need not have: only it knows whom it reaches.
             required_subscribers=sorted(self._listeners),
+            after_episode=self._episode,
         )
-        sent = self._start_episode.send_goal_async(goal, feedback_callback=self._on_start_feedback)
-        sent.add_done_callback(self._on_goal_answer)
+        self._start.begin(goal)
 
-    def _on_goal_answer(self, future: Future) -> None:
-        handle = future.result()
-        if handle is None or not handle.accepted:
-            self._enter("failed", "robot did not accept start_episode")
-            return
-        handle.get_result_async().add_done_callback(self._on_start_result)
+    def _did_not_start(self, reason: str) -> None:
+        if self._phase == "resetting":
+            self._enter("failed", f"trial {self._trial.index} did not start: {reason}")
 
-    def _on_start_result(self, future: Future) -> None:
-        result = future.result().result
-        if not result.success:
-            self._enter("failed", f"trial {self._trial.index} did not start: {result.message}")
-
-    def _on_start_feedback(self, feedback: Any) -> None:
+    def _on_start_feedback(self) -> None:
         # A person who brings the robot to its start takes minutes, and robot_node says so all along.
         if self._phase == "resetting":
             self._entered_ns = now_ns()
 
     def _watch_start(self) -> None:
+        self._start.poll()
         # The robot gives up by itself, and says why, in each of its four phases.
         if self._seconds_in_phase > 4.0 * self._config.ready_timeout:
             self._enter("failed", f"robot has not started an episode within {self._seconds_in_phase:.0f} s")
@@ -237,7 +236,11 @@ class ExperimentNode(Node):
     def _finish_trial(self) -> None:
         log = self._log
         assert log is not None
+        if log.end_reason == EndReason.FAULT:
+            self._lose_attempt(f"ended by FAULT at step {log.steps[-1].step}; see robot's log")
+            return
         self._log = None
+        self._attempts_lost = 0
         self._handover.finish()
         waited = {"waited_for_fit": self._waited_for_fit, "training_seconds": self._training_seconds}
         self._rows.append({**log.metrics(self._learner), **waited})
@@ -250,13 +253,12 @@ class ExperimentNode(Node):
         self.get_logger().info(
             f"trial {log.trial.index} ({log.trial.controller}): return {log.total_reward:.1f}, {len(log.rewards)} steps"
         )
-        if log.end_reason == EndReason.FAULT:
-            self._enter(
-                "failed", f"trial {log.trial.index} ended by FAULT at step {log.steps[-1].step}; see robot's log"
-            )
-            return
         self._position += 1
         self._waited_for_fit = self._training_seconds = 0.0
+        self._learner_forgot = False
+        self._next_trial()
+
+    def _next_trial(self) -> None:
         if self._position == len(self._trials):
             self._enter("saving", "waiting for the learner to take the last step in")
         elif self._trial.waits_for_fit:
@@ -264,9 +266,32 @@ class ExperimentNode(Node):
         else:
             self._prepare_trial()
 
+    def _lose_attempt(self, reason: str) -> None:
+        """Begins the trial anew: what came of it so far is no trial. The bag has it all the same."""
+        trial = self._trial
+        self._log = None
+        self._start.end()
+        self._handover.begin(trial)  # of which the new attempt begins again
+        self._attempts_lost += 1
+        if self._attempts_lost > self._config.faults_in_a_row:
+            self._enter("failed", f"trial {trial.index} {reason}")
+            return
+        self._health.refuse("attempt", f"trial {trial.index} {reason}: it begins anew")
+        self._begin_trial()
+
     def _watch_learner(self) -> None:
         learner = self._learner
-        if learner.trained_through_episode >= self._episode and learner.model_version > 0:
+        learned = learner.trained_through_episode >= self._episode
+        # What it had not saved when it was killed it never hears again.
+        if self._learner_forgot and not learner.training:
+            if learner.model_version == 0:
+                self._rows.pop()
+                self._arrays.pop()
+                self._position -= 1
+                self._lose_attempt("has been forgotten by a learner that has started again")
+                return
+            learned = True
+        if learned and learner.model_version > 0:
             self._waited_for_fit = self._seconds_in_phase
             # What belongs to a trial includes what was learned from it.
             self._rows[-1] |= {"training_loss": learner.training_loss, "fit_seconds": learner.fit_seconds}
@@ -297,6 +322,8 @@ class ExperimentNode(Node):
         self._enter("finished", f"{len(self._rows)} trials; results in {self._directory}")
 
     def _leave(self) -> None:
+        if self._phase == "finished" and self._config.stay:
+            return
         # Time for the recorder and the view to hear the last status.
         if self._seconds_in_phase > FAREWELL_SECONDS:
             if self.exit_status != 0:
@@ -316,6 +343,7 @@ class ExperimentNode(Node):
             return
         if self._phase == "resetting" and time_step.step_type == StepType.FIRST:
             self._episode = time_step.episode
+            self._start.end()
             self._enter("running", f"trial {log.trial.index}, episode {time_step.episode}")
         elif time_step.episode != self._episode:
             self._enter(
@@ -355,12 +383,22 @@ class ExperimentNode(Node):
                     )
             log.trial = self._trial
 
-    def _on_learner_status(self, message: LearnerStatus) -> None:
+    def _on_spec(self, message: RobotSpec) -> None:
+        """Said once in the life of a robot_node: with another stamp it is another one, which knows of no episode."""
+        began = message.header.stamp.sec, message.header.stamp.nanosec
+        before, self._robot_began = self._robot_began, began
+        if before not in (None, began) and self._log is not None:
+            self._lose_attempt(f"was lost at step {len(self._log.steps)}: robot_node has started again")
+
+    def _on_learner_status(self, message: LearnerStatus, information: dict[str, Any]) -> None:
         try:
             check_interface("learner_status", message.interface_hash, self._spec)
         except MessageError as error:
             self._health.refuse(error.reason, str(error))
             return
+        gid = bytes(information["publisher_gid"]["data"])
+        self._learner_forgot |= bool(self._learner_gid) and gid != self._learner_gid
+        self._learner_gid = gid
         names = (field.name for field in dataclasses.fields(LearnerFigures))
         self._learner = LearnerFigures(**{name: getattr(message, name) for name in names})
 
@@ -387,6 +425,8 @@ class ExperimentNode(Node):
     def _publish_task(self) -> None:
         stamp = self.get_clock().now().to_msg()
         self._tasks.publish(task_to_message(self._task, self._spec.interface_hash, stamp))
+        if self._config.resume:
+            self._write_information()  # its version: a node that goes on from here counts on from it
 
     def _publish_status(self) -> None:
         log = self._log
@@ -433,6 +473,7 @@ class ExperimentNode(Node):
                 "steps_per_trial": self._steps_per_trial,
                 "period": self._spec.period,
                 "task": self._task.kind,
+                "task_version": self._task.version,
                 "obstacles": list(self._task.obstacles),
                 "task_parameters": dict(self._task.parameters),
                 "task_weights": dict(self._task.weights),

@@ -69,11 +69,11 @@ def figures_of(source: Source, period: float | None = None, seed: int = 0) -> Fi
     found = _period(source, lower, upper, inertia, response, gravity, effort) if period is None else period
     timestep = source.model.opt.timestep
     steps = max(1, math.floor(found / timestep + 1e-6)) if period is None else round(found / timestep)
-    if steps < 1 or abs(steps * timestep - found) > 1e-9 and period is not None:
-        raise ValueError(f"period: got {found:g} s, expected a multiple of the time step {timestep:g} s of {source.path}")
-    return Figures(
-        lower, upper, inertia, response, gravity, effort, start, guessed, round(steps * timestep, 12), steps
-    )
+    if steps < 1 or (abs(steps * timestep - found) > 1e-9 and period is not None):
+        raise ValueError(
+            f"period: got {found:g} s, expected a multiple of the time step {timestep:g} s of {source.path}"
+        )
+    return Figures(lower, upper, inertia, response, gravity, effort, start, guessed, round(steps * timestep, 12), steps)
 
 
 def mass_and_gravity(source: Source, positions: Array) -> tuple[Array, Array]:

@@ -58,7 +58,9 @@ def first_task(
         task = _tip_task(source, figures, point, np.array(goal), _spread(source, figures, point, seed), swings=False)
         reach = float(np.linalg.norm(point.at(_samples(figures, seed)) - np.array(goal), axis=-1).min())
         if reach > 0.25 * _spread(source, figures, point, seed):
-            raise NewRobotError(f"goal {list(goal)}: {reach:.3g} m from the nearest place that {point.name} was found at")
+            raise NewRobotError(
+                f"goal {list(goal)}: {reach:.3g} m from the nearest place that {point.name} was found at"
+            )
         return FirstTask(task, f"Bring {point.name} to a given point and keep it there.", _steps(figures, False), False)
     free = [
         number
@@ -107,7 +109,9 @@ def _tip_task(source: Source, figures: Figures, point: Tip, goal: Array, spread:
         "actions": len(source.actuators),
         "width": _short(0.15 * scale),
     }
-    parameters |= {f"tip_{axis}": float(f"{value:.9g}") for axis, value in zip("xyz", point.place, strict=True) if value}
+    parameters |= {
+        f"tip_{axis}": float(f"{value:.9g}") for axis, value in zip("xyz", point.place, strict=True) if value
+    }
     for joint in point.chain:
         prefix = f"{'hinge' if joint.hinge else 'slide'}_{joint.index}"
         vectors = {"axis": joint.axis, "anchor": joint.anchor} if joint.hinge else {"axis": joint.axis}
@@ -166,7 +170,10 @@ def _holdable(source: Source, figures: Figures, point: Tip, seed: int) -> Array 
         if distances[number] < 0.8 * far:
             continue
         way = figures.start + np.linspace(0.0, 1.0, WAY_POINTS)[:, None] * (candidates[number] - figures.start)
-        if all(_held(source, figures, place) for place in way[1:]) and not _contacts(source, candidates[number]) - touching:
+        if (
+            all(_held(source, figures, place) for place in way[1:])
+            and not _contacts(source, candidates[number]) - touching
+        ):
             return candidates[number]
     return None
 
@@ -233,6 +240,10 @@ def _joints(source: Source, figures: Figures, goals: Mapping[str, float]) -> Fir
             turns = joint.kind == "angular" and not joint.limited
             parameters[f"{'turn' if turns else 'joint'}_{number}"] = _short(figures.span[number])
             goal.append(goals[joint.name])
-    task = JointTarget(tuple(goal), {**parameters, **_speeds(source, figures, set(range(len(names))))}, _weights(source, 1.0, swings=False))
+    task = JointTarget(
+        tuple(goal),
+        {**parameters, **_speeds(source, figures, set(range(len(names))))},
+        _weights(source, 1.0, swings=False),
+    )
     text = ", ".join(f"{name} to {value:g}" for name, value in goals.items())
     return FirstTask(task, f"Bring {text} and keep it there.", _steps(figures, False), False)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes an MJCF of a URDF: MuJoCo's own reader, and what URDF says elsewhere or not at all (motors, speeds, integrator).
-"""
+"""Makes an MJCF of a URDF: MuJoCo's own reader, and what URDF says elsewhere or not at all (motors, speeds, integrator)."""
 
 import importlib.util
 import math
@@ -122,7 +121,9 @@ def _meshes(root: ElementTree.Element, urdf: Path, remarks: list[str]) -> None:
                     visible = True
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        remarks.append(f"left out meshes that are not there, or not STL or OBJ: {missing[0]}{more}; only pictures need them")
+        remarks.append(
+            f"left out meshes that are not there, or not STL or OBJ: {missing[0]}{more}; only pictures need them"
+        )
 
 
 def _resolve(reference: str, urdf: Path) -> Path | None:
@@ -153,7 +154,9 @@ def _drives(
     }
     for name in fix:
         if name not in movable:
-            raise NewRobotError(f"fix: no joint {name!r} in {urdf}; joints there: {', '.join(movable) or 'none that move'}")
+            raise NewRobotError(
+                f"fix: no joint {name!r} in {urdf}; joints there: {', '.join(movable) or 'none that move'}"
+            )
     limits = {name: _number(joint.find("limit"), "effort") for name, joint in movable.items()}
     offered = _offered(root) or {name: {"effort": OPEN} for name, effort in limits.items() if effort > 0.0}
     drives = {}
@@ -247,9 +250,7 @@ def _compile(spec: mujoco.MjSpec, urdf: Path) -> mujoco.MjModel:
         raise NewRobotError(f"{urdf}: MuJoCo does not compile it: {error}") from None
 
 
-def _add_actuator(
-    spec: mujoco.MjSpec, joint: mujoco.MjsJoint, drive: Drive, inertia: float, speed: float
-) -> None:
+def _add_actuator(spec: mujoco.MjSpec, joint: mujoco.MjsJoint, drive: Drive, inertia: float, speed: float) -> None:
     actuator = spec.add_actuator(name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
     # What the drive's forces are limited to is not the joint's.
     joint.actfrclimited = mujoco.mjtLimited.mjLIMITED_FALSE
@@ -260,7 +261,11 @@ def _add_actuator(
         low, high = max(drive.bounds[0], -speed), min(drive.bounds[1], speed)
         actuator.set_to_velocity(inertia / SERVO_TIME)
     else:
-        ends = joint.range if joint.limited != mujoco.mjtLimited.mjLIMITED_FALSE and joint.range[1] > joint.range[0] else OPEN
+        ends = (
+            joint.range
+            if joint.limited != mujoco.mjtLimited.mjLIMITED_FALSE and joint.range[1] > joint.range[0]
+            else OPEN
+        )
         low, high = max(drive.bounds[0], float(ends[0])), min(drive.bounds[1], float(ends[1]))
         actuator.set_to_position(inertia / SERVO_TIME**2, dampratio=1.0)
     if drive.interface != "effort" and drive.effort > 0.0:

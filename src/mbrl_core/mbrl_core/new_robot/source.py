@@ -148,7 +148,9 @@ def _actuator(model: mujoco.MjModel, number: int, path: Path) -> SourceActuator:
         )
     gain, bias = mujoco.mjtGain(model.actuator_gaintype[number]), mujoco.mjtBias(model.actuator_biastype[number])
     if gain != mujoco.mjtGain.mjGAIN_FIXED or bias not in (mujoco.mjtBias.mjBIAS_NONE, mujoco.mjtBias.mjBIAS_AFFINE):
-        raise NewRobotError(f"{where} has gain {gain.name} and bias {bias.name}; expected <motor>, <position> or <velocity>")
+        raise NewRobotError(
+            f"{where} has gain {gain.name} and bias {bias.name}; expected <motor>, <position> or <velocity>"
+        )
     amplification = float(model.actuator_gainprm[number, 0])
     if amplification == 0.0:
         raise NewRobotError(f"{where} has a gain of 0: it never moves anything")

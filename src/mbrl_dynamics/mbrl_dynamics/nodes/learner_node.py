@@ -14,7 +14,6 @@ from std_srvs.srv import Trigger
 
 from mbrl_core.checkpoint import CheckpointError
 from mbrl_core.config import ConfigurationError
-from mbrl_core.messages import TimeStep
 from mbrl_core.specs import RobotSpec
 from mbrl_dynamics.checkpoints import CheckpointFolder
 from mbrl_dynamics.learner import FitJob, LearnerConfig, OnlineLearner
@@ -32,7 +31,7 @@ from mbrl_ros.conversions import MessageError, spec_from_message, time_step_from
 from mbrl_ros.health import Health
 from mbrl_ros.lifecycle import ManagedNode
 from mbrl_ros.process import run
-from mbrl_ros.qos import LATCHED, STATUS, TIME_STEP_RECORD
+from mbrl_ros.qos import LATCHED, LEARNER_STATUS, TIME_STEP_RECORD
 
 EARLY_TIME_STEPS = 1000  # kept while the robot's spec has not come
 
@@ -64,7 +63,7 @@ class LearnerNode(ManagedNode):
         self.learner: OnlineLearner | None = None
         self._spec: RobotSpec | None = None
         self._active = False
-        self._newest: TimeStep | None = None
+        self._newest = (0, 0)  # episode and step digested last
         self._early: deque[TimeStepMessage] = deque(maxlen=EARLY_TIME_STEPS)
         folder = self.settings.run_directory
         self._checkpoints = CheckpointFolder(Path(folder).expanduser() / "checkpoints") if folder else None
@@ -74,7 +73,7 @@ class LearnerNode(ManagedNode):
             sys.setswitchinterval(0.001)
             self._worker = BackgroundWorker(self.settings.niceness, self._wake.trigger)
         self._model_publisher = self.create_publisher(ModelMessage, "model", LATCHED)
-        self._status_publisher = self.create_publisher(LearnerStatus, "learner_status", STATUS)
+        self._status_publisher = self.create_publisher(LearnerStatus, "learner_status", LEARNER_STATUS)
         self.create_subscription(RobotSpecMessage, "robot_spec", self._on_spec, LATCHED)
         self.create_subscription(TimeStepMessage, "time_step", self._on_time_step, TIME_STEP_RECORD)
         self.create_service(Trigger, "save_model", self._on_save_model)
@@ -83,6 +82,7 @@ class LearnerNode(ManagedNode):
         """Learns from the next time step on; what has been learned already is published."""
         self._active = True
         self._publish_model()
+        self._publish_status()
         self._fit_if_due()
         return super().on_activate(state)
 
@@ -116,6 +116,7 @@ class LearnerNode(ManagedNode):
         self._preload()
         learned = f"{self.learner.transitions} transitions, model {self.learner.version}"
         self.get_logger().info(f"learning {spec.name!r} with {self._kind!r}: {learned}")
+        self._publish_status()
         self._fit_if_due()
         early, self._early = self._early, deque(maxlen=EARLY_TIME_STEPS)
         for time_step in early:
@@ -166,9 +167,9 @@ class LearnerNode(ManagedNode):
             self.health.refuse(error.reason, str(error))
             return
         self.learner.add(time_step)
-        self._newest = time_step
+        self._newest = time_step.episode, time_step.step
         self._fit_if_due()
-        self._publish_status(time_step)
+        self._publish_status()
 
     def _fit_if_due(self) -> None:
         learner = self.learner
@@ -201,20 +202,21 @@ class LearnerNode(ManagedNode):
             self._save_in_background()
         self._report()
         self._fit_if_due()
-        if self._worker is not None and self._newest is not None:
+        if self._worker is not None:
             # No time step may come for a while: between episodes somebody waits for just this.
-            self._publish_status(self._newest)
+            self._publish_status()
 
     def _publish_model(self) -> None:
         if self._active and self.learner is not None and self.learner.version > 0:
             stamp = self.get_clock().now().to_msg()
             self._model_publisher.publish(learner_to_message(self.learner, self._producer, stamp))
 
-    def _publish_status(self, time_step: TimeStep) -> None:
-        assert self.learner is not None
+    def _publish_status(self) -> None:
+        if not self._active or self.learner is None:
+            return
         stamp = self.get_clock().now().to_msg()
         refused = sum(self.health.refused.values())
-        self._status_publisher.publish(status_to_message(self.learner, time_step, refused, stamp))
+        self._status_publisher.publish(status_to_message(self.learner, *self._newest, refused, stamp))
 
     def _report(self) -> None:
         learner = self.learner

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from builtin_interfaces.msg import Time
 
 from mbrl_core.checkpoint import encode_arrays
-from mbrl_core.messages import TimeStep
 from mbrl_dynamics.learner import OnlineLearner
 from mbrl_dynamics.model import DynamicsModel
 from mbrl_msgs.msg import LearnerStatus
@@ -50,14 +49,14 @@ def model_to_message(
     return message
 
 
-def status_to_message(learner: OnlineLearner, time_step: TimeStep, refused: int, stamp: Time) -> LearnerStatus:
-    """Message that a time step has been digested."""
+def status_to_message(learner: OnlineLearner, episode: int, step: int, refused: int, stamp: Time) -> LearnerStatus:
+    """Message that this time step has been digested."""
     report = learner.report
     message = LearnerStatus(
         version=LearnerStatus.VERSION,
         interface_hash=learner.published.spec.interface_hash,
-        episode=time_step.episode,
-        step=time_step.step,
+        episode=episode,
+        step=step,
         trained_through_episode=learner.trained_through_episode,
         transitions=learner.transitions,
         model_version=learner.version,

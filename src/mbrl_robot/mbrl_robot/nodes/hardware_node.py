@@ -16,8 +16,8 @@ from mbrl_core.config import parameter
 from mbrl_core.robot_file import load_robot
 from mbrl_core.specs import Array, SpecError
 from mbrl_msgs.srv import ResetBackend
-from mbrl_robot.nodes.hardware_observer import HardwareObserver
 from mbrl_robot.hardware_reset import Criteria, HardwareReset
+from mbrl_robot.nodes.hardware_observer import HardwareObserver
 from mbrl_robot.readiness import AT_REST, PASSED, Checks, Demands, failures
 from mbrl_ros import qos
 from mbrl_ros.conversions import to_doubles

@@ -102,6 +102,8 @@ class StartSequence:
         self._goal = goal
         self._reset_call = None
         self._timer.reset()
+        # Whoever has heard of an episode before this process began must not hear its number again.
+        self._node.episode_number = max(self._node.episode_number, goal.request.after_episode)
         if self._node.episode is None:
             self._enter(self._first_phase)
         else:

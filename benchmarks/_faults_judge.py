@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the bench `faults` makes of what its observer has heard: figures of every command and of every event."""
+
+import bisect
+import math
+from collections import Counter, defaultdict
+from itertools import pairwise
+from typing import Any
+
+from _faults_campaign import Event
+from _faults_view import FAULT, LAST, Heard, View
+
+from mbrl_core.robot_file import Robot
+
+MISSING = 1.9  # periods from command to command; the first of an episode takes 1.75
+MATCH_NS = 5_000_000  # between what robot_node notes of a command and the middleware's stamp
+TOLERANCE = 1e-9
+NEVER = math.inf
+
+
+class Judge:
+    """Of one run at one rate."""
+
+    def __init__(self, robot: Robot, view: View, events: list[Event]) -> None:
+        self.robot, self.view, self.events = robot, view, events
+        self.period_ns = robot.spec.period * 1e9
+        self.commands = sorted(view.heard["c"], key=lambda message: message.sent_ns)
+        self.of_robot = [message for message in self.commands if view.nodes.get(message.process) == "robot"]
+        self._robot_ns = [message.sent_ns for message in self.of_robot]
+        self.steps = view.heard["t"]
+        self._steps_ns = [step.sent_ns for step in self.steps]
+
+    # --- commands ----------------------------------------------------------------------------------------------
+
+    def every_command(self) -> dict[str, Any]:
+        """Counts over all commands on the robot's topic, whoever sent them."""
+        actions = self.robot.spec.action
+        counts: Counter[str] = Counter()
+        for message in self.commands:
+            values = message.content
+            counts["commands"] += 1
+            counts[f"commands_of_{self.view.nodes.get(message.process, 'unknown')}"] += 1
+            finite = len(values) == actions.size and all(math.isfinite(value) for value in values)
+            counts["not_finite"] += not finite
+            counts["out_of_limits"] += finite and any(
+                not lower * scale - TOLERANCE <= value <= upper * scale + TOLERANCE
+                for value, lower, upper, scale in zip(values, actions.lower, actions.upper, actions.scale, strict=True)
+            )
+        return dict(counts) | self._ticks() | self._slew() | self._hand_overs()
+
+    def _ticks(self) -> dict[str, Any]:
+        """Ticks of robot_node without a command, as seen in the gaps between its commands."""
+        frozen = [
+            (event.at_ns, event.until_ns) for event in self.events if (event.kind, event.node) == ("freeze", "robot")
+        ]
+        missing = unobserved = excused = 0
+        longest = 0.0
+        for process in self._processes(self.of_robot).values():
+            for before, after in pairwise(process):
+                lost = after.number - before.number - 1
+                unobserved += lost
+                periods = (after.sent_ns - before.sent_ns) / self.period_ns
+                if any(start <= after.sent_ns and before.sent_ns <= end for start, end in frozen) or lost:
+                    continue
+                longest = max(longest, periods)
+                if periods > MISSING:
+                    if any(before.sent_ns < when <= after.sent_ns + 20_000_000 for when, _ in self.view.held_up):
+                        excused += round(periods) - 1
+                    else:
+                        missing += round(periods) - 1
+        return {
+            "ticks_without_command": missing,
+            "ticks_without_command_while_observer_was_held_up": excused,
+            "commands_lost_by_observer": unobserved,
+            "longest_interval_periods": longest,
+        }
+
+    def _slew(self) -> dict[str, Any]:
+        """Commands of one process that change faster than the slew limit, but for the first of an episode."""
+        allowed = [slew * scale * self.robot.spec.period for slew, scale in zip(
+            self.robot.spec.action.slew, self.robot.spec.action.scale, strict=True)]  # fmt: skip
+        begins = sorted(step.sent_ns for step in self.steps if step.content[2] == 0)
+        count = 0
+        for process in self._processes(self.commands).values():
+            for before, after in pairwise(process):
+                fast = any(
+                    abs(new - old) > limit * (1.0 + 1e-6)
+                    for new, old, limit in zip(after.content, before.content, allowed, strict=True)
+                )
+                first = bisect.bisect(begins, before.sent_ns - self.period_ns) != bisect.bisect(
+                    begins, after.sent_ns + self.period_ns
+                )
+                count += fast and not first and after.number == before.number + 1
+        return {"beyond_slew": count}
+
+    def _hand_overs(self) -> dict[str, Any]:
+        """The largest step from a command of one process to one of another, in periods of the slew limit."""
+        worst = 0.0
+        for before, after in pairwise(self.commands):
+            if before.process != after.process:
+                worst = max(
+                    worst,
+                    *(
+                        abs(new - old) / (slew * scale * self.robot.spec.period)
+                        for new, old, slew, scale in zip(
+                            after.content, before.content, self.robot.spec.action.slew, self.robot.spec.action.scale,
+                            strict=True,
+                        )
+                        if math.isfinite(slew)
+                    ),
+                )  # fmt: skip
+        return {"largest_step_at_a_hand_over_slew_periods": worst}
+
+    @staticmethod
+    def _processes(messages: list[Heard]) -> dict[str, list[Heard]]:
+        found: dict[str, list[Heard]] = defaultdict(list)
+        for message in messages:
+            found[message.publisher].append(message)
+        return {name: sorted(group, key=lambda message: message.number) for name, group in found.items()}
+
+    # --- events ------------------------------------------------------------------------------------------------
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for every event."""
+        rows = []
+        for event in self.events:
+            row: dict[str, Any] = {"kind": event.kind, "node": event.node, "number": event.number}
+            if event.node in ("planner", "policy", "explore"):
+                row |= self._controller(event)
+            elif event.node == "robot":
+                row |= self._watchdog(event)
+            elif event.node == "watchdog" and event.kind == "kill":
+                row |= self._backend_time_out(event)
+            if event.kind == "kill":
+                row["seconds_until_it_reports_again"] = self._reports(event)
+            if event.node in ("mujoco", "faulty_backend", "experiment", "robot") or event.until_ns:
+                row |= self._episodes(event)
+            rows.append(row)
+        return rows
+
+    def _controller(self, event: Event) -> dict[str, Any]:
+        """Periods from the last command of the controller's to the first of its replacement's; seconds from its first
+        plan when it is back to its first command.
+        """
+        begin = max(0, bisect.bisect(self._steps_ns, event.at_ns) - 3)
+        served = self.steps[begin:]
+        own = next((i for i, step in enumerate(served) if step.content[4] == event.node), None)
+        if own is None:
+            return {}
+        lost = next((i for i in range(own, len(served)) if served[i].content[4] != event.node), None)
+        row: dict[str, Any] = {"fallback_periods": NEVER, "back_seconds": NEVER}
+        if lost is not None:
+            last, first = self._command_of(served[lost - 1]), self._command_of(served[lost])
+            if served[lost].content[0] != served[lost - 1].content[0]:
+                return {}  # the episode had ended by itself
+            row["fallback"] = served[lost].content[4]
+            if last and first:
+                row["fallback_periods"] = (first.sent_ns - last.sent_ns) / self.period_ns
+        since = event.until_ns or event.at_ns
+        plan = next(
+            (
+                plan
+                for plan in self.view.heard["p"]
+                if plan.sent_ns > since
+                and plan.content[0] == event.node
+                and (event.kind == "freeze" or plan.process != event.process)
+            ),
+            None,
+        )
+        if plan is not None:
+            back = next(
+                (
+                    command
+                    for step in self.steps[bisect.bisect(self._steps_ns, plan.sent_ns) :]
+                    if step.content[4] == event.node and (command := self._command_of(step))
+                    and command.sent_ns >= plan.sent_ns
+                ),
+                None,
+            )  # fmt: skip
+            if back is not None:
+                row["back_seconds"] = (back.sent_ns - plan.sent_ns) * 1e-9
+                row["seconds_from_event_to_back"] = (back.sent_ns - event.at_ns) * 1e-9
+        return row
+
+    def _command_of(self, step: Heard) -> Heard | None:
+        """The command that the interval ending at this time step was begun with."""
+        if not step.content[7]:
+            return None
+        sent_ns = step.content[7] + self.view.steady_offset_ns
+        index = bisect.bisect(self._robot_ns, sent_ns - MATCH_NS)
+        near = self.of_robot[index : index + 4]
+        best = min(near, key=lambda command: abs(command.sent_ns - sent_ns), default=None)
+        return best if best is not None and abs(best.sent_ns - sent_ns) <= MATCH_NS else None
+
+    def _watchdog(self, event: Event) -> dict[str, Any]:
+        """Periods from the last command of robot_node's to the first of the watchdog's."""
+        end = event.until_ns or event.at_ns + 2_000_000_000
+        before = [command for command in self.of_robot if command.sent_ns <= event.at_ns + 1_000_000]
+        others = [
+            command for command in self.commands
+            if event.at_ns < command.sent_ns < end and self.view.nodes.get(command.process) == "watchdog"
+        ]  # fmt: skip
+        if not before or not others:
+            return {"watchdog_periods": NEVER}
+        return {"watchdog_periods": (others[0].sent_ns - before[-1].sent_ns) / self.period_ns}
+
+    def _backend_time_out(self, event: Event) -> dict[str, Any]:
+        """Seconds from the last command that reached the backend until the effort it applies is zero, less its
+        time-out, in its time steps.
+        """
+        reached = [m for m in self.view.heard["b"] if m.sent_ns <= event.at_ns + 5_000_000]
+        efforts = [m for m in self.view.heard["j"] if m.sent_ns > (reached[-1].sent_ns if reached else 0)]
+        zero = next((m for m in efforts if not any(m.content)), None)
+        if not reached or zero is None:
+            return {"backend_steps_after_time_out": NEVER}
+        silence = (zero.sent_ns - reached[-1].sent_ns) * 1e-9
+        time_step = self.robot.spec.period / self.robot.simulation.steps_per_control
+        return {
+            "effort_before": max(abs(value) for value in reached[-1].content),
+            "backend_zero_after_seconds": silence,
+            "backend_steps_after_time_out": (silence - self.robot.simulation.command_timeout) / time_step,
+        }
+
+    def _reports(self, event: Event) -> float:
+        told = next(
+            (m for m in self.view.heard["d"] if m.sent_ns > event.at_ns and m.process != event.process
+             and m.content[0][0] == event.node), None,
+        )  # fmt: skip
+        return NEVER if told is None else (told.sent_ns - event.at_ns) * 1e-9
+
+    def _episodes(self, event: Event) -> dict[str, Any]:
+        """Whether the episode ended by FAULT, and seconds until the next step of an episode after the event."""
+        since = event.until_ns or event.at_ns
+        after = self.steps[bisect.bisect(self._steps_ns, event.at_ns) :]
+        next_begin = next((step for step in after if step.content[2] == 0), None)
+        last = next((step for step in after if step.content[2] == LAST), None)
+        row: dict[str, Any] = {
+            "fault": int(
+                last is not None
+                and last.content[3] == FAULT
+                and (next_begin is None or last.sent_ns <= next_begin.sent_ns)
+            )
+        }
+        moving = next((step for step in after if step.sent_ns > since and step.content[2] == 1), None)
+        row["seconds_until_it_moves"] = NEVER if moving is None else (moving.sent_ns - since) * 1e-9
+        return row
