@@ -146,6 +146,11 @@ class Campaign:
             lambda: self.view.told(event.node, event.at_ns, event.process), f"another {event.node}", BACK_WITHIN
         )
 
+    def _serves_again(self, event: Event) -> bool:
+        """Whether it serves, or nobody does since the episode is over."""
+        since = event.until_ns or event.at_ns
+        return self.view.moving(1, since) and (self.view.serving(event.node, 3) or self.view.step < 5)
+
     # --- what is done to whom ---------------------------------------------------------------------------------
 
     def controllers(self) -> None:
@@ -161,9 +166,7 @@ class Campaign:
                 self._pause()
                 self.freeze(frozen, number)
                 self._restarted(event)
-                self.view.wait(
-                    lambda killed=killed: self.view.serving(killed, 3) or not self.view.moving(), f"{killed} again"
-                )
+                self.view.wait(lambda event=event: self._serves_again(event), f"{killed} again")
         self.hand.select("planner")
 
     def explore(self) -> None:
@@ -174,7 +177,8 @@ class Campaign:
             event = self.kill("explore", number)
             self._restarted(event)
             self._well("explore", 4.0)
-            self.freeze("explore", number)
+            event = self.freeze("explore", number)
+            self.view.wait(lambda event=event: self._serves_again(event), "explore after its freeze")
         self.hand.select("planner")
 
     def aside(self, node: str) -> None:
@@ -221,7 +225,7 @@ class Campaign:
             self._pause()
             event = self.kill("robot", number)
             time.sleep(8.0 * self.graph.robot.spec.period)
-            self.kill("watchdog", self.repeats + number)
+            self.kill("watchdog", number).figures["after"] = "robot"
             self.view.wait(lambda event=event: self.view.moving(5, event.at_ns + 10**9), "another robot", 120.0)
             self.view.wait(lambda event=event: self.view.told("watchdog", event.at_ns + 10**9), "another watchdog")
 

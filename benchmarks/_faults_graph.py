@@ -31,7 +31,7 @@ BACKEND = ("mujoco", "faulty_backend")
 # A plan has to be there within a control period on two cores that a learner trains on as well.
 PLANNER = {
     25: {"population_size": 40, "horizon": 20},
-    100: {"population_size": 16, "horizon": 15, "iterations": 1, "elites": 4},
+    100: {"population_size": 12, "horizon": 12, "iterations": 1, "elites": 4},
 }
 LAUNCH = """launch:
   - include:

@@ -15,6 +15,7 @@ from mbrl_core.robot_file import Robot
 MISSING = 1.9  # periods from command to command; the first of an episode takes 1.75
 MATCH_NS = 5_000_000  # between what robot_node notes of a command and the middleware's stamp
 TOLERANCE = 1e-9
+FAULT_WITHIN_NS = 1_000_000_000
 NEVER = math.inf
 
 
@@ -118,6 +119,11 @@ class Judge:
             found[message.publisher].append(message)
         return {name: sorted(group, key=lambda message: message.number) for name, group in found.items()}
 
+    def said_last(self, node: str, figures: tuple[str, ...]) -> dict[str, str]:
+        """Figures of a node's newest /diagnostics."""
+        newest = next((m.content[0][3] for m in reversed(self.view.heard["d"]) if m.content[0][0] == node), {})
+        return {name: newest[name] for name in figures if name in newest}
+
     # --- events ------------------------------------------------------------------------------------------------
 
     def rows(self) -> list[dict[str, Any]]:
@@ -129,11 +135,11 @@ class Judge:
                 row |= self._controller(event)
             elif event.node == "robot":
                 row |= self._watchdog(event)
-            elif event.node == "watchdog" and event.kind == "kill":
-                row |= self._backend_time_out(event)
+            elif event.figures.get("after") == "robot":
+                row |= event.figures | self._backend_time_out(event)
             if event.kind == "kill":
                 row["seconds_until_it_reports_again"] = self._reports(event)
-            if event.node in ("mujoco", "faulty_backend", "experiment", "robot") or event.until_ns:
+            if event.node in ("mujoco", "faulty_backend", "robot") or event.node.startswith("faulty_backend/"):
                 row |= self._episodes(event)
             rows.append(row)
         return rows
@@ -229,18 +235,19 @@ class Judge:
         return NEVER if told is None else (told.sent_ns - event.at_ns) * 1e-9
 
     def _episodes(self, event: Event) -> dict[str, Any]:
-        """Whether the episode ended by FAULT, and seconds until the next step of an episode after the event."""
+        """Whether the episode ended by FAULT meanwhile, and seconds until a step of the next one."""
         since = event.until_ns or event.at_ns
         after = self.steps[bisect.bisect(self._steps_ns, event.at_ns) :]
-        next_begin = next((step for step in after if step.content[2] == 0), None)
-        last = next((step for step in after if step.content[2] == LAST), None)
-        row: dict[str, Any] = {
-            "fault": int(
-                last is not None
-                and last.content[3] == FAULT
-                and (next_begin is None or last.sent_ns <= next_begin.sent_ns)
-            )
+        fault = next(
+            (step for step in after
+             if step.content[2] == LAST and step.content[3] == FAULT and step.sent_ns < since + FAULT_WITHIN_NS), None,
+        )  # fmt: skip
+        begun = since
+        if fault is not None or (event.kind, event.node) == ("kill", "robot"):
+            first = next((step for step in after if step.content[2] == 0), None)
+            begun = first.sent_ns if first is not None else math.inf
+        moving = next((step for step in after if step.sent_ns > begun and step.content[2] == 1), None)
+        return {
+            "fault": int(fault is not None),
+            "seconds_until_it_moves": NEVER if moving is None else (moving.sent_ns - event.at_ns) * 1e-9,
         }
-        moving = next((step for step in after if step.sent_ns > since and step.content[2] == 1), None)
-        row["seconds_until_it_moves"] = NEVER if moving is None else (moving.sent_ns - since) * 1e-9
-        return row

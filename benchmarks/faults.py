@@ -27,13 +27,14 @@ from typing import Any
 from _faults_campaign import Campaign, Hand
 from _faults_graph import Graph
 from _faults_judge import Judge
-from _faults_view import View
+from _faults_view import Stuck, View
 from common import bar, report
 
 from mbrl_bringup.domains import reserved_domain
 from mbrl_policy.bags import recover
 
 RATES = (25, 100)
+PLANNER_FIGURES = ("solve_time_p50_s", "solve_time_p99_s", "delay_steps", "missed_deadlines", "plans")
 PARTS = ("explore", "controllers", "aside", "backend", "experiment", "robot", "line")
 
 
@@ -54,20 +55,26 @@ def arguments() -> argparse.Namespace:
 def run(rate: int, folder: Path, options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rows of one rate, and what all its commands come to."""
     view = View(1.0 / rate)
-    with reserved_domain() as domain, Graph(folder / f"{rate}hz", rate, domain, options.seed, view.take) as graph:
-        hand = Hand(domain)
-        campaign = Campaign(graph, view, hand, options.repeats, options.seed)
-        begun = time.monotonic()
-        try:
-            campaign.begin()
-            for name, part in parts(campaign, options.only):
-                part()
-                print(f"{rate} Hz: {name} done after {time.monotonic() - begun:.0f} s", flush=True)
-        finally:
-            hand.close()
+    with reserved_domain() as domain:
+        with Graph(folder / f"{rate}hz", rate, domain, options.seed, view.take) as graph:
+            hand = Hand(domain)
+            campaign = Campaign(graph, view, hand, options.repeats, options.seed)
+            begun = time.monotonic()
+            stuck = 0
+            try:
+                for name, part in [("begin", campaign.begin), *parts(campaign, options.only)]:
+                    try:
+                        part()
+                    except Stuck as problem:
+                        stuck += 1
+                        print(f"{rate} Hz, {name}: {problem}", flush=True)
+                    print(f"{rate} Hz: {name} done after {time.monotonic() - begun:.0f} s", flush=True)
+            finally:
+                hand.close()
     judge = Judge(graph.robot, view, campaign.events)
     rows = [{"rate": rate, **row} for row in judge.rows()]
-    figures = judge.every_command() | {"observer_precedence": view.precedence, "held_up": len(view.held_up)}
+    figures = judge.every_command() | {"stuck": stuck, "observer_precedence": view.precedence}
+    figures |= {"hold_ups_of_observer": len(view.held_up), "planner": judge.said_last("planner", PLANNER_FIGURES)}
     figures["longest_hold_up_ms"] = 1e3 * max((late for _, late in view.held_up), default=0.0)
     return rows, figures | bags(graph.directory)
 
@@ -114,7 +121,7 @@ def bars_of(rate: int, rows: Sequence[dict[str, Any]], figures: dict[str, Any]) 
     name = f"{rate}_hz"
     bars = [
         bar(f"{name}_{what}", figures[what], at_most=0)
-        for what in ("not_finite", "out_of_limits", "beyond_slew", "ticks_without_command", "bags_unreadable")
+        for what in ("not_finite", "out_of_limits", "beyond_slew", "ticks_without_command", "bags_unreadable", "stuck")
     ]
     for column, label, bound in (
         ("fallback_periods", "worst_fallback_periods", 2.0),

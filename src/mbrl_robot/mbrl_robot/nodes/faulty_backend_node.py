@@ -21,6 +21,7 @@ from mbrl_core.config import parameter
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import load_robot
 from mbrl_robot.faults import Faults, FaultyLine, spoil_numbers
+from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_ros import qos
 from mbrl_ros.health import Health
 from mbrl_ros.parameters import declare, finish
@@ -40,6 +41,16 @@ class FaultyBackendConfiguration:
 
     robot_file: str = parameter("", "Robot file (YAML): names the command topic", read_only=True)
     seed: int = parameter(0, "Keys what happens to which message", minimum=0, read_only=True)
+    scheduling_priority: int = parameter(
+        1,
+        "SCHED_RR priority of the process where the system permits one; 0 leaves it as it is",
+        minimum=0,
+        maximum=99,
+        read_only=True,
+    )
+    lock_memory: bool = parameter(
+        True, "Keep the process in memory (mlockall) where the system permits it", read_only=True
+    )
 
 
 class _Direction(Generic[Message]):
@@ -97,6 +108,10 @@ class FaultyBackendNode(Node):
         self._listen(JointState, behind("joint_states"), states, qos.JOINT_STATES)
         self._listen(Float64MultiArray, topic, commands, qos.COMMAND)
         steady_timer(self, REPORT_PERIOD, self._report)
+        # It stands in the control loop: what it does not spoil on purpose must not come late.
+        priority = configuration.scheduling_priority
+        self._health.set("scheduling_precedence", bool(priority and take_precedence(priority)))
+        self._health.set("memory_locked", configuration.lock_memory and lock_memory(only_used=True))
         self.get_logger().info(f"between {behind('joint_states')} and joint_states, {topic} and {behind(topic)}")
 
     def _direction(
