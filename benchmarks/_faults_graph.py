@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The graph that the bench `faults` spoils: mbrl.launch.yaml as a user starts it, with a policy beside it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -162,7 +163,5 @@ class Graph:
 
 
 def _signal(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
-    except ProcessLookupError:
-        pass

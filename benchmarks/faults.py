@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a robot is sent while its nodes are killed, frozen and fed rubbish: the real graph, in real time.
 
-mbrl.launch.yaml with `respawn:=true` and `faults:=true`, the cart-pole at 25 and 100 Hz, a planner on a model that a learner
-trains meanwhile and a policy beside it, both in the chain. In turn, 20 times each:
+mbrl.launch.yaml with `respawn:=true` and `faults:=true`, the cart-pole at 25 and 100 Hz, a planner on a model that a
+learner trains meanwhile and a policy beside it, both in the chain. In turn, 20 times each:
 
     controllers   planner, policy and explore are killed (SIGKILL) and frozen while they serve; two of them at once
     aside         learner, recorder and watchdog are killed and frozen meanwhile
@@ -55,22 +55,21 @@ def arguments() -> argparse.Namespace:
 def run(rate: int, folder: Path, options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rows of one rate, and what all its commands come to."""
     view = View(1.0 / rate)
-    with reserved_domain() as domain:
-        with Graph(folder / f"{rate}hz", rate, domain, options.seed, view.take) as graph:
-            hand = Hand(domain)
-            campaign = Campaign(graph, view, hand, options.repeats, options.seed)
-            begun = time.monotonic()
-            stuck = 0
-            try:
-                for name, part in [("begin", campaign.begin), *parts(campaign, options.only)]:
-                    try:
-                        part()
-                    except Stuck as problem:
-                        stuck += 1
-                        print(f"{rate} Hz, {name}: {problem}", flush=True)
-                    print(f"{rate} Hz: {name} done after {time.monotonic() - begun:.0f} s", flush=True)
-            finally:
-                hand.close()
+    with reserved_domain() as domain, Graph(folder / f"{rate}hz", rate, domain, options.seed, view.take) as graph:
+        hand = Hand(domain)
+        campaign = Campaign(graph, view, hand, options.repeats, options.seed)
+        begun = time.monotonic()
+        stuck = 0
+        try:
+            for name, part in [("begin", campaign.begin), *parts(campaign, options.only)]:
+                try:
+                    part()
+                except Stuck as problem:
+                    stuck += 1
+                    print(f"{rate} Hz, {name}: {problem}", flush=True)
+                print(f"{rate} Hz: {name} done after {time.monotonic() - begun:.0f} s", flush=True)
+        finally:
+            hand.close()
     judge = Judge(graph.robot, view, campaign.events)
     rows = [{"rate": rate, **row} for row in judge.rows()]
     figures = judge.every_command() | {"stuck": stuck, "observer_precedence": view.precedence}

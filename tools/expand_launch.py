@@ -64,6 +64,7 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
         "launch/mbrl.launch.yaml",
         {"algorithm": "distil", "namespace": "fleet/one", "robot": "pendulum", "run_directory": "/tmp/a run"},
     ),
+    "mbrl_respawn": ("launch/mbrl.launch.yaml", {"respawn": "true", "faults": "true"}),
     "mujoco_default": ("launch/mujoco.launch.yaml", {}),
     "mujoco_lockstep": ("launch/mujoco.launch.yaml", {"robot": "acrobot", "mode": "lockstep"}),
     "mujoco_faults": ("launch/mujoco.launch.yaml", {"robot": "pendulum", "faults": "true"}),

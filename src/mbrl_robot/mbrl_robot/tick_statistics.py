@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How well the control clock keeps time, and who served: figures for /diagnostics."""
 
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ class TickStatistics:
         self.late = 0
         self.irregular = 0
         self.fallback = 0
+        self._compute_times: deque[float] = deque(maxlen=WINDOW)
         self._lateness: deque[float] = deque(maxlen=WINDOW)
         self._sample_ages: deque[float] = deque(maxlen=WINDOW)
         self._row_ages: deque[int] = deque(maxlen=WINDOW)
@@ -35,6 +38,16 @@ class TickStatistics:
         self._times.append(time)
         self._lateness.append(lateness)
         self._sample_ages.append(sample_age)
+
+    def timed(self, tick: Callable[[], None]) -> Callable[[], None]:
+        """The same function, which notes how long it takes."""
+
+        def measured() -> None:
+            begin = time.monotonic()
+            tick()
+            self._compute_times.append(time.monotonic() - begin)
+
+        return measured
 
     def served(self, fallback: bool, row_age: int) -> None:
         """Notes who served an interval."""
@@ -56,7 +69,11 @@ class TickStatistics:
         }
         if len(self._times) > 1:
             figures["control_rate"] = (len(self._times) - 1) / (self._times[-1] - self._times[0])
-        for name, values in (("tick_jitter_ms", self._lateness), ("sample_age_ms", self._sample_ages)):
+        kinds = {
+            "tick_compute_ms": self._compute_times, "tick_jitter_ms": self._lateness,
+            "sample_age_ms": self._sample_ages,
+        }  # fmt: skip
+        for name, values in kinds.items():
             if values:
                 median, high = np.percentile(values, [50, 99]) * 1e3
                 figures[f"{name}_p50"], figures[f"{name}_p99"] = float(median), float(high)

@@ -137,3 +137,27 @@ class OwnCommands:
         """Whether a message of source stamp `stamp_ns` is one's own."""
         slack = self._ROUNDING_NS
         return any(before - slack <= stamp_ns <= after + slack for before, after in self._sent)
+
+
+class StopMemory:
+    """Remembers a latched emergency stop for a robot_node that was killed and has started again: it knows of none."""
+
+    def __init__(self) -> None:
+        self._stopped = b""  # the process that has said so last
+        self._told = False
+
+    def say(self, robot: bytes, stopped: bool) -> bool | None:
+        """What to publish on `emergency_stop` when the process `robot` says whether it is stopped; None: nothing.
+
+        Only the process that was stopped can have been reset; from another one, `False` is ignorance.
+        """
+        if stopped:
+            self._stopped = robot
+            return None
+        if self._stopped not in (b"", robot):
+            told, self._told = self._told, True
+            return None if told else True
+        self._stopped = b""
+        # What is latched would stop the next one, too.
+        told, self._told = self._told, False
+        return False if told else None

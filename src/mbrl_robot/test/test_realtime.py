@@ -215,9 +215,26 @@ def test_emergency_stop_latches(running: Graph) -> None:
     running.node.destroy_publisher(stop)
 
 
+def test_an_episode_gets_a_larger_number_than_the_asker_has_heard_of(running: Graph) -> None:
+    first = running.start_episode(max_steps=2).episode
+    running.episode(first)
+    beyond = running.start_episode(max_steps=2, after_episode=first + 100).episode
+    running.episode(beyond)
+    assert beyond == first + 101
+    assert running.start_episode(max_steps=2, after_episode=1).episode == beyond + 1
+
+
 def test_diagnostics_carry_the_figures_of_the_clock(running: Graph) -> None:
     running.wait(lambda: "control_rate" in running.diagnostics.get("/robot", {}), 5.0)
     figures = running.diagnostics["/robot"]
-    names = ("ticks", "missed_ticks", "late_ticks", "fallback_ticks", "tick_jitter_ms_p99", "sample_age_ms_p50")
+    names = (
+        "ticks",
+        "missed_ticks",
+        "late_ticks",
+        "fallback_ticks",
+        "tick_jitter_ms_p99",
+        "sample_age_ms_p50",
+        "tick_compute_ms_p99",
+    )
     assert all(np.isfinite(float(figures[name])) for name in names)
     assert int(figures["ticks"]) > 40

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mbrl_core.robot_file import Robot, SafeAction, load_robot
-from mbrl_robot.watchdog import CommandRefused, OwnCommands, Watch, Watchdog
+from mbrl_robot.watchdog import CommandRefused, OwnCommands, StopMemory, Watch, Watchdog
 
 ROBOTS = Path(__file__).parents[3] / "config" / "robots"
 PERIOD_NS = 40_000_000
@@ -138,3 +138,15 @@ def test_own_messages_are_told_by_their_stamps() -> None:
         own.sent(start, start + 50_000)
     assert own.include(99 * 10**7 + 25_000) and own.include(90 * 10**7)
     assert not own.include(99 * 10**7 + 60_000) and not own.include(0)
+
+
+def test_an_emergency_stop_outlives_the_process_that_it_was_latched_in() -> None:
+    memory = StopMemory()
+    assert [memory.say(b"one", stopped) for stopped in (False, True, False, True)] == [None] * 4
+    assert memory.say(b"two", False) is True, "another process, which knows of no stop"
+    assert memory.say(b"two", False) is None, "it has not heard of it yet"
+    assert memory.say(b"three", False) is None, "what is latched stops this one, too"
+    assert memory.say(b"three", True) is None
+    assert memory.say(b"three", False) is False, "reset: what is latched must not stop the next one"
+    assert memory.say(b"three", False) is None
+    assert memory.say(b"four", False) is None

@@ -17,7 +17,8 @@ import pytest
 import yaml
 from robot_graph import DISCOVERY, ROBOTS, Graph
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Bool, Float64MultiArray
+from std_srvs.srv import Trigger
 
 from mbrl_ros import qos
 
@@ -252,3 +253,26 @@ def test_it_starts_small() -> None:
     size, found = answer.stdout.strip().split(" ", 1)
     assert found == "[]"
     assert int(size) < 100, "MiB"
+
+
+def test_an_emergency_stop_outlives_a_killed_robot_node(scene: Scene) -> None:
+    graph = scene.graph
+    stop = graph.node.create_publisher(Bool, "emergency_stop", 1)
+    graph.wait(lambda: stop.get_subscription_count() >= 1 and scene.figure("state") == "armed", DISCOVERY)
+    stop.publish(Bool(data=True))
+    graph.wait(lambda: graph.controller_states and graph.controller_states[-1].emergency_stop)
+    graph.spin(0.3)
+    for stopped in (True, False):
+        scene.signal("robot", signal.SIGKILL)
+        graph.spin_until(lambda: False, 0.3)
+        heard = len(graph.controller_states)
+        scene.start("robot")
+        graph.wait(lambda heard=heard: len(graph.controller_states) > heard, DISCOVERY)
+        if stopped:
+            graph.wait(lambda: graph.controller_states[-1].emergency_stop)
+            assert "start_episode: the emergency stop is latched" in graph.start_episode().message
+            assert graph.call(Trigger, "reset_emergency_stop").success
+            graph.wait(lambda: not graph.controller_states[-1].emergency_stop)
+        graph.spin(0.5)
+    assert not graph.controller_states[-1].emergency_stop, "what was reset stops nobody any more"
+    graph.node.destroy_publisher(stop)

@@ -2,6 +2,7 @@
 """What a node says of itself on /diagnostics: what it refused, by kind, and figures."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -24,6 +25,7 @@ class Health:
         self._refused: Counter[str] = Counter()
         self._last_logged: dict[str, int] = {}
         self._values: dict[str, Any] = {}
+        self._sources: list[Callable[[], Mapping[str, Any]]] = []
         self._level: bytes = DiagnosticStatus.OK
         self._message = "running"
         self._publisher = node.create_publisher(
@@ -48,6 +50,10 @@ class Health:
         """Sets a figure to be published."""
         self._values[key] = value
 
+    def follow(self, source: Callable[[], Mapping[str, Any]]) -> None:
+        """Figures that are asked for whenever they are published."""
+        self._sources.append(source)
+
     def ok(self, message: str = "running") -> None:
         """Declares the node well."""
         self._level, self._message = DiagnosticStatus.OK, message
@@ -62,6 +68,8 @@ class Health:
 
     def publish(self) -> None:
         """Publishes now."""
+        for source in self._sources:
+            self._values.update(source())
         values = [KeyValue(key=key, value=_text(value)) for key, value in self._values.items()]
         values += [KeyValue(key=f"refused/{kind}", value=str(count)) for kind, count in sorted(self._refused.items())]
         status = DiagnosticStatus(

@@ -42,6 +42,7 @@ from mbrl_ros.conversions import (
 )
 from mbrl_ros.health import Health
 from mbrl_ros.steady import now_ns, steady_timer
+from mbrl_ros.workload import Workload
 
 POLL_PERIOD = 0.02
 FAREWELL_SECONDS = 0.3
@@ -86,6 +87,8 @@ class ExperimentNode(Node):
         self._waited_for_fit = self._training_seconds = 0.0
         self._saving: Future | None = None
         self._health = Health(self)
+        self._work = Workload("time_step")
+        self._health.follow(self._figures)
         self._task_changed_by_hand = False
         first = min(self._position, len(self._trials) - 1)
         self._task = self._preset.for_trial(self._config.seed, first, task_version + 1)
@@ -98,7 +101,7 @@ class ExperimentNode(Node):
         self._handover = LiveHandover(self, self._health)
         self._save_model = self.create_client(Trigger, "save_model")
         self.create_service(SetTask, "set_task", self._set_task)
-        self.create_subscription(TimeStepMessage, "time_step", self._on_time_step, qos.TIME_STEP_RECORD)
+        self.create_subscription(TimeStepMessage, "time_step", self._take_time_step, qos.TIME_STEP_RECORD)
         self.create_subscription(PlanMessage, "plan", self._on_plan, qos.STATUS)
         self.create_subscription(RobotSpec, "robot_spec", self._on_spec, qos.LATCHED)
         self.create_subscription(ControllerState, "controller_state", self._on_controller_state, qos.LATCHED)
@@ -332,6 +335,12 @@ class ExperimentNode(Node):
 
     # --- topics and services ------------------------------------------------------------------------------------
 
+    def _take_time_step(self, message: TimeStepMessage) -> None:
+        with self._work.piece():
+            self._on_time_step(message)
+        if message.step_type == TimeStepMessage.LAST:
+            self._work.restart()
+
     def _on_time_step(self, message: TimeStepMessage) -> None:
         log = self._log
         try:
@@ -427,6 +436,14 @@ class ExperimentNode(Node):
         self._tasks.publish(task_to_message(self._task, self._spec.interface_hash, stamp))
         if self._config.resume:
             self._write_information()  # its version: a node that goes on from here counts on from it
+
+    def _figures(self) -> dict[str, Any]:
+        """For /diagnostics."""
+        lost = self._log.lost if self._log is not None else 0
+        return self._work.figures() | {
+            "phase": self._phase, "trial": self._position, "episode": self._episode, "lost_time_steps": lost,
+            "attempts_lost": self._attempts_lost,
+        }  # fmt: skip
 
     def _publish_status(self) -> None:
         log = self._log

@@ -2,6 +2,7 @@
 """Learns the robot's dynamics while it moves: time_step -> model (latched), learner_status."""
 
 import dataclasses
+import math
 import os
 import sys
 from collections import deque
@@ -32,6 +33,8 @@ from mbrl_ros.health import Health
 from mbrl_ros.lifecycle import ManagedNode
 from mbrl_ros.process import run
 from mbrl_ros.qos import LATCHED, LEARNER_STATUS, TIME_STEP_RECORD
+from mbrl_ros.steady import now_ns
+from mbrl_ros.workload import Workload
 
 EARLY_TIME_STEPS = 1000  # kept while the robot's spec has not come
 
@@ -60,6 +63,9 @@ class LearnerNode(ManagedNode):
             raise ConfigurationError(f"parameter 'bag': {self.settings.bag!r} does not exist, expected a bag")
         self._producer = f"{self.get_fully_qualified_name()}@{os.uname().nodename}:{os.getpid()}"
         self.health = Health(self)
+        self._work = Workload("time_step")
+        self._published_ns = 0
+        self.health.follow(self._figures)
         self.learner: OnlineLearner | None = None
         self._spec: RobotSpec | None = None
         self._active = False
@@ -166,7 +172,8 @@ class LearnerNode(ManagedNode):
         except MessageError as error:
             self.health.refuse(error.reason, str(error))
             return
-        self.learner.add(time_step)
+        with self._work.piece():
+            self.learner.add(time_step)
         self._newest = time_step.episode, time_step.step
         self._fit_if_due()
         self._publish_status()
@@ -200,7 +207,6 @@ class LearnerNode(ManagedNode):
         if learner.finish_fit(job) and learner is self.learner:
             self._publish_model()
             self._save_in_background()
-        self._report()
         self._fit_if_due()
         if self._worker is not None:
             # No time step may come for a while: between episodes somebody waits for just this.
@@ -210,6 +216,7 @@ class LearnerNode(ManagedNode):
         if self._active and self.learner is not None and self.learner.version > 0:
             stamp = self.get_clock().now().to_msg()
             self._model_publisher.publish(learner_to_message(self.learner, self._producer, stamp))
+            self._published_ns = now_ns()
 
     def _publish_status(self) -> None:
         if not self._active or self.learner is None:
@@ -218,17 +225,19 @@ class LearnerNode(ManagedNode):
         refused = sum(self.health.refused.values())
         self._status_publisher.publish(status_to_message(self.learner, *self._newest, refused, stamp))
 
-    def _report(self) -> None:
-        learner = self.learner
-        if learner is None:
-            return
-        self.health.set("model_version", learner.version)
-        self.health.set("transitions", learner.transitions)
-        self.health.set("prequential_error", learner.prequential_error)
-        self.health.set("rejected_models", learner.rejected)
-        if learner.report is not None:
-            self.health.set("training_loss", learner.report.loss)
-            self.health.set("fit_seconds", learner.report.seconds)
+    def _figures(self) -> dict[str, Any]:
+        """For /diagnostics; NaN where there is nothing to tell yet."""
+        learner, report = self.learner, None if self.learner is None else self.learner.report
+        return self._work.figures() | {
+            "model_version": 0 if learner is None else learner.version,
+            "model_age_s": (now_ns() - self._published_ns) * 1e-9 if self._published_ns else math.nan,
+            "transitions": 0 if learner is None else learner.transitions,
+            "training": learner is not None and learner.fitting,
+            "prequential_error": math.nan if learner is None else learner.prequential_error,
+            "rejected_models": 0 if learner is None else learner.rejected,
+            "training_loss": math.nan if report is None else report.loss,
+            "fit_seconds": math.nan if report is None else report.seconds,
+        }
 
     def _save_in_background(self) -> None:
         if self._checkpoints is None or self.learner is None:

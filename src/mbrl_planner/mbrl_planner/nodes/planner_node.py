@@ -316,8 +316,8 @@ class PlannerNode(ManagedNode):
         health.set("real_time_factor", self._factor.value)
         health.set("model_version", inputs.model_version)
         health.set("task_version", inputs.task_version)
-        if inputs.model is not None:
-            health.set("model_age_s", (now_ns() - inputs.model_received_ns) * 1e-9)
+        age = math.nan if inputs.model is None else (now_ns() - inputs.model_received_ns) * 1e-9
+        health.set("model_age_s", age)
         if inputs.spec is None:
             health.warn("no robot_spec yet")
         elif not self._active:

@@ -17,6 +17,7 @@ from mbrl_ros import parameters, process, qos
 from mbrl_ros.conversions import MessageError, plan_to_message, time_step_from_message
 from mbrl_ros.health import Health
 from mbrl_ros.steady import now_ns, steady_timer
+from mbrl_ros.workload import Workload
 
 CONTROLLER = "explore"
 # In lockstep the robot waits for ever for a plan that was lost, for instance because it was the first one and the two
@@ -49,6 +50,9 @@ class ExploreNode(Node):
         self._answered = 0
         self._newest: tuple[PlanMessage, int] | None = None
         self._health = Health(self)
+        self._work = Workload("plan", self._spec.period)
+        self._health.follow(self._work.figures)
+        self._health.set("plans", 0)
         self._plans = self.create_publisher(PlanMessage, "plan", qos.PLAN)
         steady_timer(self, REPEAT_PERIOD, self._repeat)
         self.create_subscription(ControllerState, "controller_state", self._on_controller_state, qos.LATCHED)
@@ -73,10 +77,11 @@ class ExploreNode(Node):
         time_step, self._unanswered = self._unanswered, None
         self._newest = None
         if time_step.step_type == StepType.LAST:
+            self._work.restart()
             return
-        begin = now_ns()
+        begin_ns = now_ns()
         plan = Plan(actions=self._exploration.actions(time_step.episode, time_step.step, time_step.state))
-        solve_time = (now_ns() - begin) * 1e-9
+        solve_time = (now_ns() - begin_ns) * 1e-9
         message = plan_to_message(
             plan,
             self._spec.interface_hash,
@@ -93,6 +98,7 @@ class ExploreNode(Node):
         self._newest = message, now_ns()
         self._answered += 1
         self._health.set("plans", self._answered)
+        self._work.add(begin_ns * 1e-9, (now_ns() - begin_ns) * 1e-9)
 
     def _repeat(self) -> None:
         """Sends the newest plan again when no time step has followed it for long."""

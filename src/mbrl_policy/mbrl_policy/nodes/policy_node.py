@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Controller `policy`: time step + policy -> a short plan."""
 
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -35,6 +36,16 @@ from mbrl_ros.steady import now_ns, steady_timer
 DELAY_INTERVAL = (
     0.01  # seconds at least between two latencies that count: weighing each would cost as much as answering
 )
+
+# Of SolveStatistics, and what they are called here.
+FIGURES = {
+    "plans": "plans",
+    "plan_rate": "plan_rate",
+    "plan_jitter_ms_p50": "plan_jitter_ms_p50",
+    "plan_jitter_ms_p99": "plan_jitter_ms_p99",
+    "solve_time_p50_s": "inference_p50_s",
+    "solve_time_p99_s": "inference_p99_s",
+}
 
 
 @dataclass(frozen=True)
@@ -254,16 +265,14 @@ class PolicyNode(ManagedNode):
         """Figures for /diagnostics, which Health publishes."""
         source, health = self._source, self._health
         figures = self._statistics.figures()
-        for name, figure in (("plans", "plans"), ("solve_time_p50_s", "inference_p50_s"),
-                             ("solve_time_p99_s", "inference_p99_s")):  # fmt: skip
-            if name in figures:
-                health.set(figure, figures[name])
+        for name, figure in FIGURES.items():
+            health.set(figure, figures[name])
         health.set("delay_steps", self._delay_steps())
         self._agreement.report()
-        if source.policy is not None:
-            health.set("policy_kind", source.policy.kind)
-            health.set("policy_version", source.version)
-            health.set("policy_age_s", (now_ns() - source.received_ns) * 1e-9)
+        there = source.policy is not None
+        health.set("policy_kind", source.policy.kind if source.policy is not None else "none")
+        health.set("policy_version", source.version)
+        health.set("policy_age_s", (now_ns() - source.received_ns) * 1e-9 if there else math.nan)
         if source.spec is None:
             health.warn("no robot_spec yet")
         elif not self._active:

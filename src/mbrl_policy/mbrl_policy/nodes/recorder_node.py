@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records everything that is needed to re-create a run as rosbag2."""
 
+import math
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.serialization import deserialize_message, serialize_message
@@ -21,6 +23,7 @@ from mbrl_ros import parameters, process, qos
 from mbrl_ros.health import Health
 from mbrl_ros.lifecycle import ManagedNode
 from mbrl_ros.steady import steady_timer
+from mbrl_ros.workload import Workload
 
 # What is younger than this may be lost when the process is killed, and what came since the last look at what waits.
 FLUSH_PERIOD = 0.1
@@ -69,6 +72,8 @@ class RecorderNode(ManagedNode):
         if twice:
             raise ConfigurationError(f"parameter 'topics': {twice[0]!r} is recorded anyway, expected each topic once")
         self._health = Health(self)
+        self._work = Workload("take", TAKE_PERIOD)
+        self._health.follow(self._figures)
         self._intake = Intake(self)
         self._listening = False
         self._offered = 0
@@ -79,7 +84,7 @@ class RecorderNode(ManagedNode):
         self._own_labels: list[EpisodeLabel] = []  # written, and to come back by the topic
         self._labels = self.create_publisher(EpisodeLabel, LABELS, qos.STATUS)
         self.create_service(Record, "record", self._on_record)
-        steady_timer(self, TAKE_PERIOD, self._take)
+        steady_timer(self, TAKE_PERIOD, self._take_in_time)
         steady_timer(self, FLUSH_PERIOD, self._flush)
         steady_timer(self, SPACE_PERIOD, self._watch_space)
         if extra:
@@ -137,6 +142,10 @@ class RecorderNode(ManagedNode):
                 if self._bag is not None:
                     self._add_topic(self._bag, index)
                 self._subscribe(index)
+
+    def _take_in_time(self) -> None:
+        with self._work.piece():
+            self._take()
 
     def _take(self) -> int:
         """Records messages that wait, up to the limit; returns how many."""
@@ -260,8 +269,16 @@ class RecorderNode(ManagedNode):
                 self._bag.flush()
             except OSError as error:
                 self._stop_recording(error)
-        self._health.set("offered", self._offered)
-        self._health.set("recorded", self._recorded_before + (self._bag.recorded if self._bag else 0))
+
+    def _figures(self) -> dict[str, Any]:
+        """For /diagnostics."""
+        recorded = self._recorded_before + (self._bag.recorded if self._bag else 0)
+        try:
+            free = shutil.disk_usage(self._config.run_directory).free / MEGABYTE
+        except OSError:
+            free = math.nan
+        counts = {"offered": self._offered, "recorded": recorded, "recording": self._bag is not None}
+        return self._work.figures() | counts | {"free_space_mb": free}
 
     def _watch_space(self) -> None:
         if self._bag is None:

@@ -27,6 +27,7 @@ from mbrl_ros.health import Health
 from mbrl_ros.parameters import declare, finish
 from mbrl_ros.process import run
 from mbrl_ros.steady import now_ns, steady_timer
+from mbrl_ros.workload import Workload
 
 Message = TypeVar("Message")
 
@@ -60,14 +61,16 @@ class _Direction(Generic[Message]):
         self.name = name
         self.line = line
         self._publisher = publisher
+        self.work = Workload(name)
         self._timer = steady_timer(node, 1.0, self._let_out)
         self._timer.cancel()
         line.faults = declare(node, Faults, prefix=name, on_change=self._change)
 
     def put(self, message: Message) -> None:
         """A message comes in; what is due goes out at once."""
-        self.line.put(message, now_ns())
-        self._let_out()
+        with self.work.piece():
+            self.line.put(message, now_ns())
+            self._let_out()
 
     def _let_out(self) -> None:
         self._timer.cancel()
@@ -105,6 +108,8 @@ class FaultyBackendNode(Node):
         )  # fmt: skip
         finish(self)
         self._directions: tuple[_Direction[Any], ...] = (states, commands)
+        for direction in self._directions:
+            self._health.follow(direction.work.figures)
         self._listen(JointState, behind("joint_states"), states, qos.JOINT_STATES)
         self._listen(Float64MultiArray, topic, commands, qos.COMMAND)
         steady_timer(self, REPORT_PERIOD, self._report)

@@ -63,7 +63,7 @@ class RealtimeClock(ControlClock):
         self._start_timer: Timer | None = None
         self._offset_timer = steady_timer(node, max(self._offset, 1e-3), self._send_at_offset)
         self._offset_timer.cancel()
-        self._tick_timer = steady_timer(node, node.spec.period, self._tick)
+        self._tick_timer = steady_timer(node, node.spec.period, node.statistics.timed(self._tick))
         node.create_subscription(
             JointState,
             "joint_states",

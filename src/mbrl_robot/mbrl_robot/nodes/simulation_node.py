@@ -26,6 +26,7 @@ from mbrl_ros.conversions import to_doubles
 from mbrl_ros.health import Health
 from mbrl_ros.parameters import declare, finish
 from mbrl_ros.steady import now_ns, steady_timer
+from mbrl_ros.workload import Workload
 
 # Further behind the wall clock than this, time is skipped instead of caught up.
 LONGEST_LAG_NS = 50_000_000
@@ -120,13 +121,18 @@ class SimulationNode(Node, ABC):
             qos.COMMAND,
             event_callbacks=qos.QUIET_SUBSCRIPTION,
         )
+        self._work = Workload("sample", self._simulation.sample_period)
+        self._health.follow(self._work.figures)
+        self._health.set("clipped_commands", 0)
+        self._health.set("skipped_seconds", 0.0)
         timer = steady_timer(self, self._simulation.sample_period, self._tick)
         # The timer's own beginning: a sample is published as soon as it falls due, not some part of an interval later.
         self._origin_ns = now_ns() - timer.time_since_last_call()
         self._stamp_ns = self.get_clock().now().nanoseconds - (now_ns() - self._origin_ns)
 
     def _tick(self) -> None:
-        self._integrate_until(now_ns())
+        with self._work.piece():
+            self._integrate_until(now_ns())
 
     def _command(self, message: Float64MultiArray) -> None:
         arrival_ns = now_ns()

@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 from rclpy.time import Time
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Bool, Float64MultiArray
 
 from mbrl_core.config import parameter
 from mbrl_core.robot_file import load_robot
@@ -26,13 +26,14 @@ from mbrl_robot.executor import NOBODY
 from mbrl_robot.nodes.on_demand import OnDemand
 from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_robot.state_estimation import JointStatesRefused, StateEstimator
-from mbrl_robot.watchdog import CommandRefused, OwnCommands, Watch, Watchdog
+from mbrl_robot.watchdog import CommandRefused, OwnCommands, StopMemory, Watch, Watchdog
 from mbrl_ros import qos
 from mbrl_ros.conversions import to_doubles
 from mbrl_ros.health import Health
 from mbrl_ros.parameters import declare, finish
 from mbrl_ros.process import run
 from mbrl_ros.steady import now_ns, steady_timer
+from mbrl_ros.workload import Workload
 
 LAST_WORDS = Duration(seconds=0.5)
 REPORT_PERIOD = 1.0
@@ -95,10 +96,14 @@ class WatchdogNode(Node):
         self._looked_again = False
         self._sent = 0
         self._health = Health(self)
+        self._work = Workload("command", self._robot.spec.period)
+        self._health.follow(self._work.figures)
         self._topic = self._robot.command_topic
         self._commands = self.create_publisher(
             Float64MultiArray, self._topic, qos.COMMAND, event_callbacks=qos.QUIET_PUBLISHER
         )
+        self._stop = StopMemory()
+        self._stops = self.create_publisher(Bool, "emergency_stop", qos.LATCHED, event_callbacks=qos.QUIET_PUBLISHER)
         self._joint_states: Subscription | None = None
         self._timer = steady_timer(self, self._robot.spec.period, self._time_is_up)
         self._timer.cancel()
@@ -146,8 +151,11 @@ class WatchdogNode(Node):
 
     def _take_command(self, message: Float64MultiArray, info: dict[str, Any]) -> None:
         stamp_ns = info["source_timestamp"]
-        if self._own.include(stamp_ns):
-            return
+        if not self._own.include(stamp_ns):
+            with self._work.piece():
+                self._take_foreign_command(message, stamp_ns)
+
+    def _take_foreign_command(self, message: Float64MultiArray, stamp_ns: int) -> None:
         tripped = self._watchdog.state is Watch.TRIPPED
         try:
             self._watchdog.commanded(np.array(message.data, dtype=np.float64), now_ns(), stamp_ns)
@@ -164,6 +172,11 @@ class WatchdogNode(Node):
             self.get_logger().warning(f"{self._topic}: somebody commands again; {self._sent} commands sent so far")
 
     def _take_controller_state(self, message: ControllerState, info: dict[str, Any]) -> None:
+        said = self._stop.say(bytes(info["publisher_gid"]["data"]), message.emergency_stop)
+        if said is not None:
+            self._stops.publish(Bool(data=said))
+            if said:
+                self.get_logger().error("robot_node has started again while the emergency stop was latched: still is")
         if message.active == NOBODY:
             self._watchdog.farewell(now_ns(), info["source_timestamp"])
             self._timer.cancel()
