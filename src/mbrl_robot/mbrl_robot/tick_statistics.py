@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How well the control clock keeps time, and who served: figures for /diagnostics."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -59,13 +60,14 @@ class TickStatistics:
         self._times.clear()
 
     def figures(self) -> dict[str, Any]:
-        """Figures by name, times in milliseconds, rate in hertz."""
+        """Figures by name, times in milliseconds, rate in hertz; NaN where there is nothing to tell yet."""
         figures: dict[str, Any] = {
             "ticks": self.ticks,
             "missed_ticks": self.missed,
             "late_ticks": self.late,
             "irregular_ticks": self.irregular,
             "fallback_ticks": self.fallback,
+            "control_rate": math.nan,
         }
         if len(self._times) > 1:
             figures["control_rate"] = (len(self._times) - 1) / (self._times[-1] - self._times[0])
@@ -74,9 +76,7 @@ class TickStatistics:
             "sample_age_ms": self._sample_ages,
         }  # fmt: skip
         for name, values in kinds.items():
-            if values:
-                median, high = np.percentile(values, [50, 99]) * 1e3
-                figures[f"{name}_p50"], figures[f"{name}_p99"] = float(median), float(high)
-        if self._row_ages:
-            figures["row_age_p99"] = float(np.percentile(self._row_ages, 99))
+            median, high = np.percentile(values or [math.nan], [50, 99]) * 1e3
+            figures[f"{name}_p50"], figures[f"{name}_p99"] = float(median), float(high)
+        figures["row_age_p99"] = float(np.percentile(self._row_ages or [math.nan], 99))
         return figures
