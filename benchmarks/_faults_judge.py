@@ -124,6 +124,15 @@ class Judge:
         newest = next((m.content[0][3] for m in reversed(self.view.heard["d"]) if m.content[0][0] == node), {})
         return {name: newest[name] for name in figures if name in newest}
 
+    def missed_by_own_count(self) -> int:
+        """Ticks of episodes that the processes of robot_node say they have left out, those of freezes among them."""
+        newest: dict[str, int] = {}
+        for message in self.view.heard["d"]:
+            name, _, _, values = message.content[0]
+            if name == "robot" and "missed_ticks" in values:
+                newest[message.process] = int(values["missed_ticks"])
+        return sum(newest.values())
+
     # --- events ------------------------------------------------------------------------------------------------
 
     def rows(self) -> list[dict[str, Any]]:

@@ -73,6 +73,7 @@ def run(rate: int, folder: Path, options: argparse.Namespace) -> tuple[list[dict
     judge = Judge(graph.robot, view, campaign.events)
     rows = [{"rate": rate, **row} for row in judge.rows()]
     figures = judge.every_command() | {"stuck": stuck, "observer_precedence": view.precedence}
+    figures["missed_ticks_by_own_count"] = judge.missed_by_own_count()
     figures |= {"hold_ups_of_observer": len(view.held_up), "planner": judge.said_last("planner", PLANNER_FIGURES)}
     figures["longest_hold_up_ms"] = 1e3 * max((late for _, late in view.held_up), default=0.0)
     return rows, figures | bags(graph.directory)
