@@ -56,8 +56,9 @@ class TimeStep:
 class Plan:
     """What a planner answers: actions for the coming intervals.
 
-    actions [H, action_size] normalised, what each step sends; predicted_states and predicted_std [H + 1, state_size]; gains
-    [H, action_size, state_size] (needs predicted_states): u = u_t + K_t (x - x_t), angles wrapped.
+    actions [H, action_size] normalised, what each step sends; predicted_states and predicted_std [H + 1, state_size],
+    of when it is sent; gains [H, action_size, state_size] (needs predicted_states): u = u_t + K_t (x - x_t), angles
+    wrapped.
     """
 
     actions: Array

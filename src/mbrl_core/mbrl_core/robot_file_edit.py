@@ -23,7 +23,8 @@ def write_delay(path: Path, delay: float) -> None:
     expected["control"]["delay"] = float(f"{delay:g}")
     if text is None or yaml.safe_load(text) != expected:
         raise SpecError(
-            f"{path}: cannot write the delay; expected `control:` with one key a line. Write it yourself: delay: {delay:g}"
+            f"{path}: cannot write the delay; expected `control:` with one key a line. Write it"
+            f" yourself: delay: {delay:g}"
         )
     write_atomically(path, text.encode())
     load_robot(path)

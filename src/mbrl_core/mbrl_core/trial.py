@@ -60,7 +60,8 @@ def run_trial(
     """Runs one episode of at most `steps` steps as lockstep does: observe, answer, execute.
 
     The start state is drawn from the stream (seed, episode, 0, "start"). Actions are limited as robot_node limits them.
-    With a delay in `spec`, the backend is to be a robot with just that: actions in time steps and trials are what acted.
+    With a delay in `spec`, the backend is to be a robot with just that: actions in time steps and trials are what
+    acted.
     Raises ValueError when the controller answers with a non-finite action.
     """
     if steps < 1:

@@ -82,7 +82,10 @@ class PredictiveController:
         return Reply(plan, start_step, solved=True)
 
     def state_at_start(self, time_step: TimeStep, delay_steps: int) -> Array:
-        """State [state_size] that is planned from: the one in which the first row begins to act. Raises PlanningError."""
+        """State [state_size] that is planned from: the one in which the first row begins to act.
+
+        Raises PlanningError.
+        """
         way = self._approach(time_step, delay_steps)
         return self._state_after_committed(time_step, delay_steps) if way is None else way.states[-1]
 

@@ -25,9 +25,9 @@ class Approach:
     def as_sent(self, plan: Plan, delay_steps: int) -> Plan:
         """The plan with what it predicts moved to the steps at which its rows are sent.
 
-        The planner's own states are those in which its rows begin to act, the robot's delay after they are sent. Whoever
-        executes row i measures the state when he sends it, so feedback needs the state predicted for then; before the
-        plan's beginning that is one of the approach, which has no spread.
+        The planner's own states are those in which its rows begin to act, the robot's delay after they are sent.
+        Whoever executes row i measures the state when he sends it, so feedback needs the state predicted for then;
+        before the plan's beginning that is one of the approach, which has no spread.
         """
         if plan.predicted_states is None:
             return plan

@@ -5,7 +5,7 @@ For a joint with velocity v, the states between two samples Δ apart follow the 
 
     v(t + Δ) = φ v(t) + b · w(t, d) + c · x(t),    w(t, d) = ∫ exp(-λ (t + Δ - s)) u(s - d) ds  over [t, t + Δ],
 
-u the commands, constant in between, and x the other velocities, the positions (an angle by its sine and cosine) and one.
+u the commands, constant in between, and x the other velocities, the positions (an angle by sine and cosine) and one.
 λ belongs to φ = exp(-λ Δ): for a motor's effort it is about 0 and w the mean of the commands, a velocity drive follows
 its command with that rate. The d whose model leaves the least squared error is the delay. The integral is exact for any
 d, which therefore is no multiple of anything. One input only enters, at one shift: with two, as a free ARX model has
@@ -53,8 +53,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class DelayEstimate:
-    """`delay` of a joint, seconds, with its 95 % interval; `explained`: the share of the squared error of the velocity's
-    change that the commands explain; `rate` of the response, 1/s, about 0 for an effort.
+    """`delay` of a joint, seconds, with its 95 % interval.
+
+    `explained`: the share of the squared error of the velocity's change that the commands explain; `rate` of the
+    response, 1/s, about 0 for an effort.
     """
 
     delay: float
@@ -90,8 +92,8 @@ def estimate_delay(recording: Recording, joint: int, action: int, longest: float
     lower, upper = np.percentile(drawn, [2.5, 97.5])
     if upper - lower > fit.interval * 2.0:
         raise NoDelayFound(
-            f"{delay:.4f} s, but between {lower:.4f} and {upper:.4f} s: too noisy to say; expected a larger amplitude or"
-            " more seconds"
+            f"{delay:.4f} s, but between {lower:.4f} and {upper:.4f} s: too noisy to say; expected a larger amplitude"
+            " or more seconds"
         )
     return DelayEstimate(delay, float(min(lower, delay)), float(max(upper, delay)), explained, fit.rate)
 

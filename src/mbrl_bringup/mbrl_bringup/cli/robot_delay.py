@@ -86,8 +86,8 @@ def _measure(robot: Robot, path: Path, actions: list[int], options: argparse.Nam
         raise ValueError(f"--amplitude {options.amplitude:g}: expected above 0 and at most 1")
     if not options.seconds > 0.0 or not robot.spec.period <= options.longest <= 0.25 * options.seconds:
         raise ValueError(
-            f"--longest {options.longest:g}: expected between the control period, {robot.spec.period:g} s, and a quarter"
-            f" of --seconds {options.seconds:g}"
+            f"--longest {options.longest:g}: expected between the control period, {robot.spec.period:g} s, and a"
+            f" quarter of --seconds {options.seconds:g}"
         )
     from mbrl_bringup.delay_measurement import CONTROLLER, DelayMeasurement
     from mbrl_robot.delay_probe import Excitation, joint_delay
