@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Short plans of policies, through the executor that robot_node runs."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,34 @@ def test_numbers_that_are_not_finite_are_no_plan(rows: int) -> None:
         policy.layer.weight.fill_(3e38)
     with pytest.raises(PolicyFailed, match="not finite in state"):
         PolicyController(policy.fast(), SPEC, rows).answer(time_step(0, np.array([1e3, 0.0, -1e3, 0.0])))
+
+
+def test_on_a_late_robot_a_row_is_for_the_state_in_which_it_acts() -> None:
+    late = dataclasses.replace(SPEC, delay=1.5 * SPEC.period)
+    policy = drawn("mlp").fast()
+    controller = PolicyController(policy, late)
+    before, state = np.array([0.1, 3.0, -0.2, 0.5]), np.array([0.12, 3.02, -0.1, 0.4])
+    controller.answer(time_step(3, before))
+    answer = controller.answer(time_step(4, state))
+    assert answer is not None and answer.start_step == 4
+    plan = answer.plan
+    acting, gain = policy.linearised(state + 1.5 * (state - before), 6)
+    np.testing.assert_allclose(plan.actions[0], acting)
+    assert plan.gains is not None and plan.predicted_states is not None
+    np.testing.assert_allclose(plan.gains[0], gain)
+    # The executor compares with the state in which it sends the row, which is the one that was measured.
+    np.testing.assert_array_equal(plan.predicted_states[0], state)
+
+
+def test_on_a_late_robot_a_nominal_trajectory_is_sent_earlier() -> None:
+    late = dataclasses.replace(SPEC, delay=2.0 * SPEC.period)
+    policy = nominal()
+    controller = PolicyController(policy.fast(), late)
+    answer = controller.answer(time_step(4, np.zeros(4)))
+    assert answer is not None and answer.start_step == 4
+    rows = len(answer.plan.actions)
+    np.testing.assert_allclose(answer.plan.actions, policy.actions.detach().numpy()[6 : 6 + rows])
+    np.testing.assert_allclose(answer.plan.predicted_states, policy.states.numpy()[4 : 5 + rows])
+    last = controller.answer(time_step(27, np.zeros(4)))
+    assert last is not None and last.plan.actions.shape == (1, 1)
+    assert controller.answer(time_step(28, np.zeros(4))) is None, "its last action has been sent"

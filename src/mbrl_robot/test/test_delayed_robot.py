@@ -95,3 +95,23 @@ def test_a_command_acts_no_earlier_and_the_time_out_still_works(graph: Graph, tm
     # It holds for the time-out, which counts from when it began to act.
     assert acting[-1] - acting[0] > 0.1
     graph.wait(lambda: "the command is zero now" in graph.output("mujoco"))
+
+
+def test_in_realtime_the_action_told_is_the_one_that_moved_the_cart(graph: Graph, tmp_path: Path) -> None:
+    path = late_robot(tmp_path, 1.4 * PERIOD)
+    graph.start("mujoco", robot_file=path)
+    graph.start("robot", robot_file=path)
+    graph.answer = lambda time_step: graph.make_plan(time_step, delay=1)
+    result = graph.start_episode(max_steps=80, controller="planner")
+    assert result.success, result.message
+    steps = graph.episode(result.episode)
+    told, gained, commanded = [], [], []
+    for before, after in pairwise(steps):
+        if after.action_valid and after.step == before.step + 1 and len(before.sent_actions) > 2:
+            told.append(after.action[0])
+            gained.append(after.state[2] - before.state[2])
+            # The command of this very step: what would be told without a delay.
+            commanded.append(before.sent_actions[2])
+    assert len(told) > 30
+    assert np.corrcoef(told, gained)[0, 1] > 0.95
+    assert abs(np.corrcoef(commanded, gained)[0, 1]) < 0.7

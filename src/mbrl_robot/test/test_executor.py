@@ -200,3 +200,14 @@ def test_a_plan_that_predicts_no_spread_is_not_held_to_it() -> None:
     executor = bounded_executor()
     executor.accept(AddressedPlan(Plan(np.array([[0.3]])), "planner", 1, 0, 0), 0, 0)
     assert executor.choose(0, np.zeros(4)) is not None and executor.uncertain_plans == 0
+
+
+def test_on_a_late_robot_a_row_is_answerable_for_when_it_acts() -> None:
+    """A spread after step 2 is that of a row which was sent earlier, by the delay rounded up."""
+    for periods, trusted in ((0.0, 2), (0.5, 1), (1.0, 1), (1.5, 0)):
+        late = dataclasses.replace(SPEC, delay=periods * SPEC.period)
+        executor = PlanExecutor(late, ("planner",), np.array([np.inf, 0.5, np.inf, np.inf]))
+        executor.begin_episode(1)
+        executor.accept(uncertain_plan([0.0, 0.1, 0.5, 0.6, 0.1]), 0, 0)
+        served = [executor.choose(step, np.zeros(4)) is not None for step in range(4)]
+        assert served == [step < trusted for step in range(4)]
