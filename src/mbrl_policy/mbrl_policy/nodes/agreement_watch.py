@@ -59,9 +59,9 @@ class AgreementWatch:
         except MessageError as error:
             self._health.refuse(f"plan/{error.reason}", str(error))
             return
-        step = message.start_step
+        # The one in which the row acts.
+        step = message.start_step + whole_steps(spec)
         if plan.predicted_states is not None:
-            # The planner chose its action for the state in which it acts.
             state = plan.predicted_states[min(whole_steps(spec), len(plan.actions))]
         elif message.start_step == newest.step and not spec.delay:
             state = newest.state
