@@ -34,6 +34,8 @@ PLANNER = {
     25: {"population_size": 40, "horizon": 20},
     100: {"population_size": 12, "horizon": 12, "iterations": 1, "elites": 4},
 }
+# How well it swings up is not the question.
+MODEL = {"hidden_size": 32, "first_steps": 300, "refit_steps": 50}
 LAUNCH = """launch:
   - include:
       file: {mbrl}
@@ -84,7 +86,7 @@ def write_parameters(directory: Path, robot_file: Path, rate: int) -> None:
     content: dict[str, dict[str, Any]] = {node: dict(mine) for node in (*BACKEND, *OTHERS, "robot", "explore")}
     content["planner"] = {"planner": PLANNER[rate], "always_on": True}
     content["experiment"] |= {"refit": "once", "faults_in_a_row": 1_000_000}
-    content["learner"] |= {"learner": {"refit_interval": 4 * rate, "first_fit": 4 * rate}}
+    content["learner"] |= {"learner": {"refit_interval": 4 * rate, "first_fit": 4 * rate}, "dynamics": MODEL}
     text = {f"/**/{node}": {"ros__parameters": values} for node, values in content.items()}
     (directory / "parameters.yaml").write_text(yaml.safe_dump(text), encoding="utf-8")
 
