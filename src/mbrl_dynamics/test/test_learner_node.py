@@ -55,6 +55,7 @@ class Graph:
         self.process: subprocess.Popen | None = None
         self.models: list[ModelMessage] = []
         self.statuses: list[LearnerStatus] = []
+        self.greetings: list[LearnerStatus] = []
         self.arrivals: list[tuple[str, int]] = []
         self.figures: dict[str, str] = {}
         self.executor = SingleThreadedExecutor()
@@ -89,6 +90,9 @@ class Graph:
         self.arrivals.append(("model", message.version))
 
     def _on_status(self, message: LearnerStatus) -> None:
+        if message.episode == 0:  # that it is there
+            self.greetings.append(message)
+            return
         self.statuses.append(message)
         self.arrivals.append(("status", message.model_version))
 
@@ -259,6 +263,19 @@ def test_bad_time_steps_are_refused_and_counted(graph):
     assert learner.statuses[-1].refused == 4 and learner.statuses[-1].transitions == 1
     expected = {f"refused/{kind}": "1" for kind in ("other_interface", "wrong_shape", "non_finite", "other_layout")}
     learner.until(lambda: expected.items() <= learner.figures.items())
+
+
+def test_whoever_comes_late_has_the_newest_status(graph):
+    learner = graph(mode="lockstep")
+    learner.publish_spec()
+    learner.until(lambda: learner.greetings)
+    assert learner.greetings[0].model_version == 0 and not learner.statuses
+    for time_step in list(episode(1, 5))[:3]:
+        learner.publish(time_step)
+    learner.until(lambda: len(learner.statuses) == 3)
+    late: list[LearnerStatus] = []
+    learner.node.create_subscription(LearnerStatus, "learner_status", late.append, LATCHED)
+    learner.until(lambda: late and late[-1].step == 2)
 
 
 def test_without_a_run_directory_nothing_can_be_saved(graph):
