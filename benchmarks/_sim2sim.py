@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One robot, task and seed of the bench sim2sim: learned in MuJoCo, run in DART, both in the graph; and references.
 
-  learn       MuJoCo: a random and three planned trials (MBRL 1.5), then a policy by tracking and a trial of it
+  learn       MuJoCo: a random and LEARNED_TRIALS planned trials (MBRL 1.5), then a policy by tracking and a trial of it
   zero_shot   DART: the checkpoint's model, frozen, plans a trial; the checkpoint's policy acts in another
   adapt       DART: the checkpoint's model plans a trial and goes on learning in it; what it is then, frozen, another
   distil      DART: the same first trial; a policy is made of it and the model, by tracking; a trial of the policy
 
 A run in DART has only the newest checkpoints of learner and trainer in its run directory, so its nodes go on from them.
 The references of a trial are of the same physics, start state, goal and length: random is the mean of a few episodes of
-uniform actions, the oracle the better of two unhurried iCEM planners through the true dynamics (DART's closed form,
-which is compared with DART first) that are executed in that physics.
+uniform actions, the oracle the best of four unhurried planners, iCEM and iLQR over two horizons each, through the true
+dynamics (DART's closed form, which is compared with DART first), executed in that physics.
 """
 
 import shutil
@@ -24,6 +24,7 @@ from _dart_twin import DartTwin
 from _learning import PATIENT
 from _offline import CONFIG, preset
 from _twin import CountedTwin, Twin, TwinObjective
+from _twin_model import TwinModel
 
 from mbrl_bringup.batch import RunRequest, execute
 from mbrl_bringup.ledger_trials import unhurried_settings
@@ -34,14 +35,16 @@ from mbrl_core.specs import Array
 from mbrl_core.tasks import task_of_preset
 from mbrl_core.trial import Controller, random_controller, run_trial
 from mbrl_planner.controller import PredictiveController
-from mbrl_planner.registry import make_planner
+from mbrl_planner.objective import ModelObjective
+from mbrl_planner.registry import configure_planner, make_planner
 from mbrl_robot.dart_simulation import DartSimulation
 from mbrl_robot.simulation import MujocoSimulation
 
 ROBOTS = ("cartpole", "reacher")
 BACKENDS = ("mujoco", "dart")
-LEARNED_TRIALS = 3
-HORIZONS = {"cartpole": (25, 40), "reacher": (12, 25)}  # steps that the two oracles look ahead
+LEARNED_TRIALS = {"cartpole": 3, "reacher": 9}  # in MuJoCo, beside the random one
+HORIZONS = {"cartpole": (25, 40), "reacher": (12, 20)}  # steps that the oracles look ahead
+ILQR = {"kind": "ilqr", "iterations": 10, "restarts": 0}
 RANDOM_EPISODES = 10
 RANDOM_SEEDS = 10_000  # those of their action streams begin here
 
@@ -84,7 +87,7 @@ def run_stages(folder: Path, robot: str, seed: int, stages: tuple[str, ...]) -> 
     """Rows of all trials of a robot and seed, after one another. Raises RunFailed."""
     rows = []
     learned = folder / f"{robot}_{seed}_learn"
-    last = 1 + LEARNED_TRIALS
+    last = 1 + LEARNED_TRIALS[robot]
     first: Parameters = {"experiment": {"policy_trials": 1}, "learner": {"learner.last_episode": last}}
     rows += _rows("learn", _run(learned, robot, seed, "mujoco", "distil", last, first), seed)
     adapted: Array | None = None
@@ -165,16 +168,22 @@ def add_references(row: Row) -> Row:
         trial = run_trial(backend, controller, task, robot.spec, row["steps"], row["trial"] + 1, row["seed"])
         return trial.total_return
 
-    def oracle(horizon: int) -> float:
-        objective = TwinObjective(CountedTwin(twin), task)
-        planner = make_planner(unhurried_settings(horizon), robot.spec, objective, row["seed"])
-        answer = PredictiveController(planner).answer
+    def oracle(horizon: int, kind: str) -> float:
+        sampled = kind == "icem"
+        settings = unhurried_settings(horizon) if sampled else {**ILQR, "horizon": horizon}
+        _, config = configure_planner(settings)
+        objective = (
+            TwinObjective(CountedTwin(twin), task)
+            if sampled
+            else ModelObjective(TwinModel(twin), task, config.particles, config.propagation, config)
+        )
+        answer = PredictiveController(make_planner(settings, robot.spec, objective, row["seed"])).answer
         return total(lambda time_step: answer(time_step).plan)
 
     random = float(
         np.mean([total(random_controller(robot.spec, RANDOM_SEEDS + index)) for index in range(RANDOM_EPISODES)])
     )
-    best = max(oracle(horizon) for horizon in HORIZONS[row["robot"]])
+    best = max(oracle(horizon, kind) for horizon in HORIZONS[row["robot"]] for kind in ("icem", "ilqr"))
     return {**row, "random": random, "oracle": best, "score": (row["return"] - random) / (best - random)}
 
 
