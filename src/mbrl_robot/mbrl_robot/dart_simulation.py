@@ -5,10 +5,8 @@ DART itself runs in a process of its own (dart_process), since it comes with the
 """
 
 import math
-import shutil
 import struct
 import tempfile
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +58,8 @@ class DartSimulation:
         path = description or _default_description(robot)
         joints = _joints(robot, path)
         self._limits = np.array([joints[index].effort for index in robot.action_joints])
-        folder = Path(tempfile.mkdtemp(prefix="mbrl_dart_"))
-        weakref.finalize(self, shutil.rmtree, folder, True)
+        self._path = path.resolve()
         self._content = {
-            "path": str(as_old_sdf(path, folder) if path.suffix == ".sdf" else path.resolve()),
             "joints": [joint.name for joint in joints],
             "armatures": [joint.armature for joint in joints],
             "lower": [_finite(joint.limits[0]) for joint in joints],
@@ -74,7 +70,7 @@ class DartSimulation:
         self._efforts: Array = np.zeros(len(joints))
         self._request = struct.Struct(f"<{len(joints)}dId")
         self._state: Array = np.zeros(2 * len(joints))
-        self._process = DartProcess(python, self._content)
+        self._process = self._start()
         self.reset(self._state)
 
     @property
@@ -102,7 +98,7 @@ class DartSimulation:
         if not self._process.alive:
             self._process.close()
             try:
-                self._process = DartProcess(self._python, self._content)
+                self._process = self._start()
             except SpecError as error:
                 raise SimulationError(str(error)) from None
         self.stop()
@@ -145,6 +141,14 @@ class DartSimulation:
     def close(self) -> None:
         """Ends DART's process."""
         self._process.close()
+
+    def _start(self) -> DartProcess:
+        with tempfile.TemporaryDirectory(prefix="mbrl_dart_") as folder:
+            try:
+                readable = as_old_sdf(self._path, Path(folder)) if self._path.suffix == ".sdf" else self._path
+            except DescriptionError as error:
+                raise SpecError(str(error)) from None
+            return DartProcess(self._python, {**self._content, "path": str(readable)})
 
     def _advance(self, steps: int, rest: float) -> None:
         self._take(self._process.ask(ADVANCE, self._request.pack(*self._efforts, steps, rest)))

@@ -212,6 +212,13 @@ def test_what_cannot_be_simulated_is_named(make: Make, tmp_path: Path) -> None:
         make("cartpole", description=other)
     with pytest.raises(SpecError, match="names no mjcf to find its SDF by"):
         DartSimulation(dataclasses.replace(robot, mjcf=None))
+    newer = tmp_path / "newer.sdf"
+    shipped = (other.parent / "cartpole.sdf").read_text()
+    newer.write_text(
+        shipped.replace('<link name="pole">', '<link name="pole"><pose relative_to="cart">0 0 0 0 0 0</pose>')
+    )
+    with pytest.raises(SpecError, match=r"newer\.sdf.*relative_to, expressed_in"):
+        make("cartpole", description=newer)
     broken = tmp_path / "broken.sdf"
     broken.write_text("<sdf version='1.9'><model name='a'>")
     with pytest.raises(SpecError, match=r"broken\.sdf"):
