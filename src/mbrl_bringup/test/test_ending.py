@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from ament_index_python.packages import get_package_share_directory
 
+from mbrl_core.robot_description.dart import available
+
 ROBOT = Path(get_package_share_directory("mbrl_bringup")) / "config" / "robots" / "cartpole.yaml"
 PROGRAM = """
 import importlib, sys
@@ -21,6 +23,7 @@ print("left" if has_left_the_graph() else "still there", status, flush=True)
 """
 NODES = {
     "mbrl_robot.nodes.mujoco_node": {"robot_file": ROBOT},
+    **({"mbrl_robot.nodes.dart_node": {"robot_file": ROBOT}} if available() else {}),
     "mbrl_robot.nodes.robot_node": {"robot_file": ROBOT},
     "mbrl_robot.nodes.command_splitter_node": {"robot_file": ROBOT},
     "mbrl_dynamics.nodes.learner_node": {},

@@ -11,6 +11,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from mbrl_core.robot_description.dart import MISSING, SYSTEM_PYTHON, available
+from mbrl_msgs.msg import Plan, TimeStep
 from mbrl_msgs.srv import ResetBackend
 from mbrl_ros import qos
 
@@ -94,6 +95,28 @@ def test_realtime_commands_time_out_and_a_killed_dart_is_started_again(graph: Gr
     node.kill()
     node.wait(10.0)
     graph.wait(lambda: not Path(f"/proc/{dart}").exists(), 5.0)
+
+
+@needs_dart
+@pytest.mark.parametrize("mode", ["realtime", "lockstep"])
+def test_an_episode_whose_dart_is_killed_ends_by_fault_and_the_next_one_runs(graph: Graph, mode: str) -> None:
+    node = graph.start("dart", mode=mode)
+    graph.start("robot", mode=mode)
+    delay = 1 if mode == "realtime" else 0
+
+    def answer(time_step: TimeStep) -> Plan:
+        if time_step.episode == 1 and time_step.step == 5:
+            (dart,) = children(node.pid)
+            os.kill(dart, signal.SIGKILL)
+        return graph.make_plan(time_step, delay)
+
+    graph.answer = answer
+    first = graph.start_episode(max_steps=1000, controller="planner")
+    assert first.success, first.message
+    assert graph.episode(first.episode)[-1].end_reason == TimeStep.FAULT
+    second = graph.start_episode(max_steps=10, controller="planner")
+    assert second.success, second.message
+    assert graph.episode(second.episode)[-1].end_reason == TimeStep.TIME_LIMIT
 
 
 @needs_dart
