@@ -96,15 +96,16 @@ def measure(options: argparse.Namespace, folder: Path, seeds: Sequence[int]) -> 
 
 
 def rows_of(folder: Path, robot: str, seed: int) -> list[Row]:
-    """Rows of a robot and seed; read from `folder` where they are there already, and written there else."""
+    """Rows of a robot and seed; those of its runs are read from `folder` where they are there, and written there else."""
     path = folder / f"{robot}_{seed}.json"
     if path.is_file():
-        return list(json.loads(path.read_text(encoding="utf-8")))
-    rows = run_stages(folder, robot, seed, tuple(STAGES))
+        rows = list(json.loads(path.read_text(encoding="utf-8")))
+    else:
+        rows = run_stages(folder, robot, seed, tuple(STAGES))
+        write_atomically(path, json.dumps(rows).encode())
     for _, stage, controller in COLUMNS:
         own = [index for index, row in enumerate(rows) if (row["stage"], row["controller"]) == (stage, controller)]
         rows[own[-1]] = add_references(rows[own[-1]])
-    write_atomically(path, json.dumps(rows).encode())
     return rows
 
 
