@@ -14,6 +14,7 @@ closed form, which is compared with DART first), executed in that physics.
 
 import shutil
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,7 @@ def add_references(row: Row) -> Row:
     robot = load_robot(CONFIG / "robots" / f"{row['robot']}.yaml")
     task = task_of_preset(task_preset(row["robot"], row["seed"]))
     start = np.array([float(value) for value in row["start"].split()])
-    simulation = DartSimulation(robot) if row["backend"] == "dart" else MujocoSimulation(robot)
-    twin = DartTwin(robot) if row["backend"] == "dart" else Twin(robot)
+    simulation, twin = physics(row["robot"], row["backend"])
     backend = _StartAt(simulation, start)
 
     def total(controller: Controller) -> float:
@@ -186,6 +186,15 @@ def add_references(row: Row) -> Row:
     )
     best = max(oracle(kind, horizon) for kind, horizon in ORACLES[row["robot"]].items())
     return {**row, "random": random, "oracle": best, "score": (row["return"] - random) / (best - random)}
+
+
+@lru_cache
+def physics(robot: str, backend: str) -> tuple[DartSimulation | MujocoSimulation, Twin]:
+    """The simulation of a robot and its equation of motion, made once a process."""
+    loaded = load_robot(CONFIG / "robots" / f"{robot}.yaml")
+    if backend == "dart":
+        return DartSimulation(loaded), DartTwin(loaded)
+    return MujocoSimulation(loaded), Twin(loaded)
 
 
 class _StartAt:

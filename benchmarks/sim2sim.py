@@ -69,7 +69,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10, help="number of seeds (default: 10)")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds (default: 5)")
     parser.add_argument("--first-seed", type=int, default=0, help="first of them (default: 0)")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time (default: 2)")
     parser.add_argument("--keep", default="", help="folder of finished runs, which are not done again")
@@ -96,7 +96,7 @@ def measure(options: argparse.Namespace, folder: Path, seeds: Sequence[int]) -> 
 
 
 def rows_of(folder: Path, robot: str, seed: int) -> list[Row]:
-    """Rows of a robot and seed; those of its runs are read from `folder` where they are there, and written there else."""
+    """Rows of a robot and seed; its runs are read from `folder` where they are there, and kept there else."""
     path = folder / f"{robot}_{seed}.json"
     if path.is_file():
         rows = list(json.loads(path.read_text(encoding="utf-8")))
