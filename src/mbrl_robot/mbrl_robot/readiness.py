@@ -171,4 +171,4 @@ def rate_of(stamps_ns: list[int]) -> float:
     """Messages a second by the median of the times between consecutive stamps; 0 for fewer than two."""
     intervals = np.diff(np.array(stamps_ns, dtype=np.int64))
     intervals = intervals[intervals > 0]
-    return float(1e9 / np.median(intervals)) if len(intervals) else 0.0
+    return 1e9 / float(np.median(intervals)) if len(intervals) else 0.0

@@ -25,8 +25,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )  # fmt: skip
     stop = commands.add_parser(
         "stop", help="publish the emergency stop, at once or when Enter is pressed",
-        description="Publish emergency_stop. Only the service reset_emergency_stop clears it. This is not safety-rated: a"
-        " real robot needs a stop of its own, in hardware.",
+        description="Publish emergency_stop. Only the service reset_emergency_stop clears it. This is not safety-rated:"
+        " a real robot needs a stop of its own, in hardware.",
     )  # fmt: skip
     stop.add_argument(
         "--wait", action="store_true",

@@ -4,6 +4,7 @@
 import math
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -14,8 +15,7 @@ from std_msgs.msg import Float64MultiArray
 
 def parameter_files(words: Sequence[str]) -> list[str]:
     """The options --params-file of a command line."""
-    return [each for option, file in zip(words, words[1:], strict=False) if option == "--params-file"
-            for each in (option, file)]  # fmt: skip
+    return [each for option, file in pairwise(words) if option == "--params-file" for each in (option, file)]
 
 
 class ControllerError(Exception):

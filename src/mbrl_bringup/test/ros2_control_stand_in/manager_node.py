@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ros2_control_node: waits for robot_description, then reads, updates and writes at update_rate; MuJoCo is the hardware."""
+"""ros2_control_node: waits for robot_description, then reads, updates and writes; MuJoCo is the hardware."""
 
 import os
 from functools import partial

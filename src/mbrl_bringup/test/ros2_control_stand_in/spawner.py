@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 import rclpy
 from rclpy.node import Node
@@ -18,7 +19,7 @@ def main() -> int:
     parser.add_argument("-p", "--param-file", action="append", default=[])
     options = parser.parse_args(rclpy.utilities.remove_ros_args(sys.argv)[1:])
     for file in options.param_file:
-        if not open(file).read():
+        if not Path(file).is_file():
             raise FileNotFoundError(file)
     node = Node(f"spawner_{options.controllers[0]}")
     try:

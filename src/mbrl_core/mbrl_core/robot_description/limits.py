@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a robot file asks for more than the description of the robot that runs permits: joints, limits, interfaces."""
+"""Whether a robot file asks for more than the description of the robot permits: joints, limits, interfaces."""
 
 import math
 from xml.etree import ElementTree
 
 from mbrl_core.robot_file import Joint, Robot
 
-# URDF asks for a largest speed beside an effort. MJCF has no such limit, so this is one that no robot reaches, in m/s or
-# rad/s.
-OUT_OF_REACH = 10000.0
+# URDF asks for a largest speed beside an effort. MJCF has no such limit, so this is one that no robot reaches.
+OUT_OF_REACH = 10000.0  # m/s or rad/s
 KINDS = {"prismatic": "linear", "revolute": "angular", "continuous": "angular"}
 # Of a limit's size: what is lost where numbers are written with six digits.
 TOLERANCE = 1e-5

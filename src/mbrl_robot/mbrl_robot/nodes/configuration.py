@@ -66,6 +66,6 @@ class RobotConfiguration:
     def __post_init__(self) -> None:
         if self.mode == "lockstep" and (self.require_ready or self.dry_run):
             raise ConfigurationError(
-                "parameter 'mode': got 'lockstep' with require_ready or dry_run, expected 'realtime': a real robot does not"
-                " wait"
+                "parameter 'mode': got 'lockstep' with require_ready or dry_run, expected 'realtime': a real robot does"
+                " not wait"
             )
