@@ -59,6 +59,7 @@ class HardwareReset:
         self._answered: Outcome | None = None
         self._homing: Homing | None = None
         self._commanded_ns = 0
+        self._runaway = ""
         self.message = "idle"
         if criteria.kind == "homing":
             self._make_homing(self._start_positions())
@@ -107,6 +108,10 @@ class HardwareReset:
         if homing is None or state is None or time_ns - self._asked_ns > LOST_INTEREST_NS:
             self._homing = None
             return None
+        self._runaway = homing.runaway(state)
+        if self._runaway:
+            self._homing = None
+            return None
         elapsed = min((time_ns - self._commanded_ns) * 1e-9, 2.0 * self._robot.spec.period)
         self._commanded_ns = time_ns
         return homing.command(state, elapsed)
@@ -116,6 +121,7 @@ class HardwareReset:
         self._confirmed = False
         self._answered = None
         self._homing = None
+        self._runaway = ""
 
     def _go_on(self, start: Array, state: Array | None, missing: list[str], time_ns: int) -> Outcome:
         refusal = self._why_not(start)
@@ -139,6 +145,8 @@ class HardwareReset:
         return Outcome(False, True, "; ".join(missing))
 
     def _home(self, start: Array, state: Array, missing: list[str], waited: float, time_ns: int) -> Outcome:
+        if self._runaway:
+            return Outcome(False, False, f"homing given up: {self._runaway}")
         if self._homing is None:
             # Not while it moves by itself, nor from beyond its limits.
             if missing and waited <= self._criteria.settle_timeout:
@@ -178,5 +186,9 @@ class HardwareReset:
         robot, criteria = self._robot, self._criteria
         kinds = [robot.joints[index].kind for index in robot.action_joints]
         speeds = np.array(criteria.speeds or [DEFAULT_SPEEDS[kind] for kind in kinds])
-        gains = criteria.gains or (robot.safe_action.gains if robot.safe_action.kind == "damping" else ())
-        return Homing(robot, target, speeds, np.array(gains, dtype=np.float64))
+        if criteria.gains or robot.mjcf is None or robot.spec.action.interfaces[0] != "effort":
+            return Homing(robot, target, speeds, np.array(criteria.gains, dtype=np.float64))
+        # Imported here: only efforts need MuJoCo.
+        from mbrl_robot.inverse_dynamics import InverseDynamics
+
+        return Homing(robot, target, speeds, efforts=InverseDynamics(robot).efforts)

@@ -4,6 +4,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -11,9 +12,11 @@ from mbrl_core.robot_file import Robot, load_robot
 from mbrl_core.specs import Array, SpecError
 from mbrl_robot.hardware_reset import LOST_INTEREST_NS, Criteria, HardwareReset, Outcome
 from mbrl_robot.homing import Homing
+from mbrl_robot.inverse_dynamics import InverseDynamics
 from mbrl_robot.simulation import MujocoSimulation
 
 ROBOTS = Path(__file__).resolve().parents[3] / "config" / "robots"
+ARM = load_robot(ROBOTS / "arm.yaml")
 CARTPOLE = load_robot(ROBOTS / "cartpole.yaml")
 KEY = (1, 0, ())
 SECOND = 10**9
@@ -37,14 +40,50 @@ def _drive(robot: Robot, homing: Homing, state: Array, seconds: float) -> tuple[
     return simulation.state, fastest
 
 
-def test_efforts_bring_the_cart_home_slowly() -> None:
-    homing = Homing(CARTPOLE, np.array([0.3]), np.array([0.2]), np.array([0.3]))
-    state, fastest = _drive(CARTPOLE, homing, np.array([-0.7, 0.0, 0.0, 0.0]), 15.0)
-    assert abs(homing.way_left(state)[0]) < 0.01
-    assert fastest < 0.3
+def test_inverse_dynamics_is_the_simulations_own() -> None:
+    simulation, inverse = MujocoSimulation(ARM), InverseDynamics(ARM)
+    random = np.random.default_rng(0)
+    for _ in range(10):
+        efforts = random.uniform(-1.0, 1.0, 7) * np.array(ARM.spec.action.scale)
+        simulation.reset(np.concatenate([random.uniform(-2.0, 2.0, 7), random.normal(size=7)]))
+        simulation.set_command(efforts)
+        mujoco.mj_forward(simulation.model, simulation.data)
+        found = inverse.efforts(simulation.state, np.array(simulation.data.qacc))
+        assert found == pytest.approx(efforts, abs=1e-9)
 
 
-def test_weight_is_carried_by_the_integral_part() -> None:
+def test_efforts_bring_an_arm_home_slowly_against_its_weight() -> None:
+    target = np.array(ARM.start.position_mean)
+    homing = Homing(ARM, target, np.full(7, 0.3), efforts=InverseDynamics(ARM).efforts)
+    # As far up and down as its joints are wide, from rest.
+    start = np.array([0.5, 1.2, -0.4, 0.2, 0.6, -0.3, 0.4, *[0.0] * 7])
+    state, fastest = _drive(ARM, homing, start, 12.0)
+    assert np.abs(homing.way_left(state)).max() < 0.03
+    assert fastest < 0.5
+
+
+def test_with_a_model_that_is_a_third_too_light_a_joint_runs_away_and_is_noticed() -> None:
+    target = np.array(ARM.start.position_mean)
+    light = InverseDynamics(ARM)
+    homing = Homing(ARM, target, np.full(7, 0.3), efforts=lambda state, answer: 0.67 * light.efforts(state, answer))
+    simulation = MujocoSimulation(ARM)
+    simulation.reset(np.array([*target + 0.3, *[0.0] * 7]))
+    while not homing.runaway(simulation.state):
+        assert simulation.data.time < 12.0
+        simulation.set_command(homing.command(simulation.state, ARM.spec.period))
+        simulation.step_control()
+    assert np.abs(simulation.state[7:]).max() < 3.0
+
+
+def test_the_cart_goes_home_with_its_pole_hanging() -> None:
+    for arguments in ({"efforts": InverseDynamics(CARTPOLE).efforts}, {"gains": np.array([0.3])}):
+        homing = Homing(CARTPOLE, np.array([0.3]), np.array([0.2]), **arguments)  # type: ignore[arg-type]
+        state, fastest = _drive(CARTPOLE, homing, np.array([-0.7, 0.0, 0.0, 0.0]), 15.0)
+        assert abs(homing.way_left(state)[0]) < 0.01
+        assert fastest < 0.3
+
+
+def test_without_a_model_weight_is_carried_by_the_integral_part() -> None:
     robot = load_robot(ROBOTS / "pendulum.yaml")
     # At 0.3 rad the bob pulls with 0.89 of the motor's largest torque.
     homing = Homing(robot, np.array([0.3]), np.array([0.3]), np.array([0.4]))
@@ -62,6 +101,19 @@ def test_commands_stay_within_the_actions_range() -> None:
     for _ in range(30):
         command = homing.command(np.array([2.2, 0.0, 0.5, 0.0]), 0.04)
     assert command[0] < 300.0
+
+
+def test_a_joint_that_runs_away_is_noticed_and_homing_given_up() -> None:
+    homing = Homing(CARTPOLE, np.array([0.0]), np.array([0.2]), np.array([0.3]))
+    assert homing.runaway(np.array([1.0, 0.0, 0.5, 9.0])) == ""
+    assert "joint 'slider' moves at -0.51, expected at most 0.50" in homing.runaway(np.array([1.0, 0.0, -0.51, 0.0]))
+    assert homing.runaway(np.array([1.0, 0.0, np.nan, 0.0]))
+    asked = _Asked("homing")
+    asked.state = np.array([1.0, 0.0, 0.0, 0.0])
+    assert asked.ask().pending
+    asked.state = np.array([0.9, 0.0, -2.0, 0.0])
+    assert asked.reset.homing_command(asked.state, asked.time_ns) is None
+    assert asked.ask().failed and "homing given up: joint 'slider' moves at -2.00" in asked.ask().message
 
 
 def test_a_position_drive_gets_a_ramp_from_where_it_is() -> None:
@@ -100,9 +152,8 @@ def test_a_joint_without_limits_takes_the_shorter_way() -> None:
 def test_speeds_and_gains_that_make_no_sense_are_refused() -> None:
     with pytest.raises(SpecError, match=r"homing_speeds: got \[0\.0\], expected 1 positive numbers"):
         Homing(CARTPOLE, np.array([0.0]), np.array([0.0]), np.array([0.3]))
-    robot = replace(CARTPOLE, safe_action=replace(CARTPOLE.safe_action, kind="zero"))
     with pytest.raises(SpecError, match=r"homing_gains: got \[\], expected 1 positive numbers"):
-        HardwareReset(robot, Criteria("homing"))
+        HardwareReset(replace(CARTPOLE, mjcf=None), Criteria("homing"))
 
 
 class _Asked:

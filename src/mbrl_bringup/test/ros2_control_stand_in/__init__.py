@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stands in for controller_manager, its controllers, robot_state_publisher and xacro where there are no packages of them.
+"""Stands in for controller_manager, its controllers, robot_state_publisher and xacro, where those are not installed.
 
 Towards topics, parameters and command lines it does what ros2_control and ros2_controllers (2026-08) do:
 forward_command_controller/src/forward_controllers_base.cpp, joint_state_broadcaster/src/joint_state_broadcaster.cpp and

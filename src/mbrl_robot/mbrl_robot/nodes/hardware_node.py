@@ -62,8 +62,8 @@ class HardwareConfiguration:
         (), "Largest speed of each action's joint while homing, m/s or rad/s; empty: 0.1 and 0.3", read_only=True
     )
     homing_gains: tuple[float, ...] = parameter(
-        (), "Effort interface: normalised action per m/s or rad/s of each action's joint while homing; empty: those of"
-        " a safe action of the kind damping", read_only=True,
+        (), "Effort interface: normalised action per m/s or rad/s of each action's joint while homing; empty: by inverse"
+        " dynamics of the robot file's MJCF", read_only=True,
     )  # fmt: skip
 
 
