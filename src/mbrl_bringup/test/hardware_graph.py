@@ -107,6 +107,9 @@ class Hardware(Graph):
         parameters: dict[str, Any] = {
             f"/**/{node}": {"ros__parameters": {"robot_file": str(self.robot_file)}} for node in NODES
         }
+        # A busy test machine is no pulled cable.
+        for node in ("robot", "hardware"):
+            parameters[f"/**/{node}"]["ros__parameters"]["joint_states_timeout"] = 1.0
         for node, values in settings.items():
             parameters[f"/**/{node}"]["ros__parameters"].update(values)
         (self.folder / "parameters.yaml").write_text(yaml.safe_dump(parameters))

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
         from .robot_delay import main as measure
 
         return measure(arguments[1:])
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     if options.command == "new":
         return robot_new.main(options)
     if options.command in robot_running.COMMANDS:
@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(
         prog="./mbrl robot",
         description="One robot in three formats: the MJCF is the source, URDF, SDF and Gazebo's files are written from"
