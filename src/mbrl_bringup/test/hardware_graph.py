@@ -209,6 +209,15 @@ class Hardware(Graph):
         """And does."""
         self._stops.publish(Bool(data=True))
 
+    def confirm(self) -> bool:
+        """Says that the robot is at its start, again where it is refused since it still moves."""
+        said = [self.call(Trigger, "confirm_reset")]
+        while not said[-1].success and len(said) < 20:
+            self.spin(0.5)
+            said.append(self.call(Trigger, "confirm_reset"))
+        assert said[-1].success, (said[-1].message, self.screen)
+        return True
+
     def let_go(self) -> None:
         """The button is out again; the latch of robot_node is another thing."""
         self._stops.publish(Bool(data=False))

@@ -58,7 +58,7 @@ def test_effort_robot_from_first_check_to_the_watchdog(hardware: Callable[..., H
     answer = robot.call(Trigger, "confirm_reset")
     assert not answer.success and "has moved at" in answer.message
     robot.wait(lambda: robot.missing() == [])
-    assert robot.call(Trigger, "confirm_reset").success
+    assert robot.confirm()
     robot.action = 0.5
     robot.wait(result.done)
     assert result.result().result.success, result.result().result.message
@@ -91,7 +91,7 @@ def test_effort_robot_from_first_check_to_the_watchdog(hardware: Callable[..., H
     # The cable is pulled in an episode, and put back: nothing is sent before all checks have passed again.
     result = robot.send_goal(required_controllers=["planner"], controller="planner")
     robot.wait(lambda: robot.phases.count("resetting") > 3 and robot.why == "ready")
-    assert robot.call(Trigger, "confirm_reset").success
+    assert robot.confirm()
     robot.wait(result.done)
     episode = result.result().result.episode
     robot.wait(lambda: len(robot.of(episode)) > 5)
@@ -163,7 +163,7 @@ def test_velocity_and_position_robots_go_home_and_run(
 
 
 def test_a_dry_run_commands_nothing_and_limits_that_disagree_are_named(hardware: Callable[..., Hardware]) -> None:
-    robot = hardware(dry_run="true", reset="homing", settings={"robot": {"start_timeout": 1.5}})
+    robot = hardware(dry_run="true", reset="homing", settings={"robot": {"start_timeout": 4.0}})
     _ready(robot)
     robot.action = 0.5
     result = robot.start_episode(controller="planner")

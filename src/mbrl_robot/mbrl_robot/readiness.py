@@ -14,7 +14,7 @@ PASSED = "passed"
 # The line to the robot itself. Where one of them fails, commands end; the others end an episode.
 LINK = ("joint_states", "controller", "controller_active")
 # Asked for before the first command and before an episode, not while one runs.
-AT_REST = ("position_limits", "rest")
+AT_START = ("position_limits", "rest", "joint_states_rate")
 # A pendulum stands still at each end of its swing.
 REST_TIME = 1.0  # s
 # Joint states that have to come in one control period.
@@ -75,6 +75,7 @@ class Checks:
             "commands": self._commands(observation),
             "position_limits": self._position_limits(observation),
             "rest": self._rest(observation),
+            "joint_states_rate": self._rate(observation),
         }
         return {name: text or PASSED for name, text in found.items()}
 
@@ -88,6 +89,11 @@ class Checks:
                 f"joint_states: the newest is {seen.states_age:.2f} s old, expected at most"
                 f" {self._demands.states_timeout:g} s"
             )
+        return ""
+
+    def _rate(self, seen: Observation) -> str:
+        if seen.state is None:
+            return ""
         slowest = STATES_PER_PERIOD / self._robot.spec.period
         # A rate is a median of few intervals.
         if seen.states_rate < 0.9 * slowest:

@@ -10,7 +10,7 @@ import pytest
 from mbrl_core.robot_file import load_robot
 from mbrl_robot.dry_run import DryRun
 from mbrl_robot.guard import Guard
-from mbrl_robot.readiness import AT_REST, PASSED, Checks, Demands, Observation, failures, rate_of
+from mbrl_robot.readiness import AT_START, PASSED, Checks, Demands, Observation, failures, rate_of
 
 ROOT = Path(__file__).resolve().parents[3]
 ROBOT = load_robot(ROOT / "config" / "robots" / "cartpole.yaml")
@@ -42,7 +42,7 @@ def test_all_pass() -> None:
     [
         ({"state": None}, "joint_states", "none has come"),
         ({"states_age": 0.21}, "joint_states", "the newest is 0.21 s old, expected at most 0.2 s"),
-        ({"states_rate": 40.0}, "joint_states", "40 a second, expected at least 50"),
+        ({"states_rate": 40.0}, "joint_states_rate", "40 a second, expected at least 50"),
         ({"states_refused": "joint_states: no joint 'hinge'"}, "joint_states", "no joint 'hinge'"),
         ({"description": None}, "limits", "none has come; is robot_state_publisher running?"),
         ({"description": "<robot/>"}, "limits", "joint 'slider' is not in robot_description"),
@@ -72,7 +72,7 @@ def test_while_an_episode_runs_the_robot_may_move() -> None:
     seen = replace(GOOD, state=np.array([3.0, 0.0, 1.0, 0.0]), fastest=np.array([1.0, 0.0]), controllers=0)
     results = Checks(ROBOT, Demands()).results(seen)
     assert len(failures(results)) == 3
-    assert len(failures(results, AT_REST)) == 1
+    assert len(failures(results, AT_START)) == 1
 
 
 def test_without_a_manager_nobody_is_asked_for_the_controllers_state() -> None:

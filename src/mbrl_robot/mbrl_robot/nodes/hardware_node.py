@@ -18,7 +18,7 @@ from mbrl_core.specs import Array, SpecError
 from mbrl_msgs.srv import ResetBackend
 from mbrl_robot.hardware_reset import Criteria, HardwareReset
 from mbrl_robot.nodes.hardware_observer import HardwareObserver
-from mbrl_robot.readiness import AT_REST, PASSED, Checks, Demands, failures
+from mbrl_robot.readiness import AT_START, PASSED, Checks, Demands, failures
 from mbrl_ros import qos
 from mbrl_ros.conversions import to_doubles
 from mbrl_ros.health import Health
@@ -62,7 +62,7 @@ class HardwareConfiguration:
         (), "Largest speed of each action's joint while homing, m/s or rad/s; empty: 0.1 and 0.3", read_only=True
     )
     homing_gains: tuple[float, ...] = parameter(
-        (), "Effort interface: normalised action per m/s or rad/s of each action's joint while homing; empty: by inverse"
+        (), "Effort interface: normalised action per m/s or rad/s of each action's joint while homing; empty: inverse"
         " dynamics of the robot file's MJCF", read_only=True,
     )  # fmt: skip
 
@@ -70,8 +70,8 @@ class HardwareConfiguration:
 class HardwareNode(Node):
     """Publishes `readiness` five times a second; serves reset_backend and confirm_reset; publishes `homing` meanwhile.
 
-    `readiness` is OK when every check passes, WARN when only position limits and rest fail, else ERROR; its values are
-    the checks by name.
+    `readiness` is OK when every check passes, WARN when only those fail that are asked for at a start, else ERROR; its
+    values are the checks by name.
     """
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class HardwareNode(Node):
         missing = failures(self._results)
         level = DiagnosticStatus.OK
         if missing:
-            level = DiagnosticStatus.ERROR if failures(self._results, AT_REST) else DiagnosticStatus.WARN
+            level = DiagnosticStatus.ERROR if failures(self._results, AT_START) else DiagnosticStatus.WARN
         self._readiness.publish(
             DiagnosticStatus(
                 level=level,
@@ -130,11 +130,11 @@ class HardwareNode(Node):
             self._health.error(f"not ready: {'; '.join(missing)}")
         else:
             self._health.ok()
-        self._say(failures(self._results, AT_REST))
+        self._say(failures(self._results, AT_START))
 
     def _say(self, missing: list[str]) -> None:
         """In the log, when it has changed. Ages and speeds change all the time."""
-        kinds = [name for name, text in self._results.items() if text != PASSED and name not in AT_REST]
+        kinds = [name for name, text in self._results.items() if text != PASSED and name not in AT_START]
         if kinds == self._said:
             return
         self._said = kinds

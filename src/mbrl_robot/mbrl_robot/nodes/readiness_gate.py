@@ -9,7 +9,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from mbrl_core.messages import EndReason
 from mbrl_robot.executor import NOBODY, SAFE
-from mbrl_robot.readiness import AT_REST, LINK, PASSED, failures
+from mbrl_robot.readiness import AT_START, LINK, PASSED, failures
 from mbrl_ros import qos
 from mbrl_ros.steady import now_ns
 
@@ -51,7 +51,7 @@ class ReadinessGate:
         if now_ns() - self._heard_ns > SILENCE_NS:
             return SILENT
         # At rest it has to be before the first command; later that is for whoever serves reset_backend.
-        return "; ".join(failures(self._results, AT_REST if self.is_open else ()))
+        return "; ".join(failures(self._results, AT_START if self.is_open else ()))
 
     def check(self, states_come: bool) -> None:
         """Called every control period; whether joint_states come."""
@@ -74,7 +74,7 @@ class ReadinessGate:
             if not failures(self._results) and self._results:
                 self._open()
             return
-        failing = failures(self._results, AT_REST)
+        failing = failures(self._results, AT_START)
         if any(self._results.get(name, SILENT) != PASSED for name in LINK):
             self._lose("; ".join(failing))
         elif failing:
