@@ -11,8 +11,8 @@ GRAVITY = 9.81
 
 @dataclass(frozen=True)
 class Link:
-    """A link and the joint that moves it against the last one: `axis` [3] in the last link's frame, `vector` [3] (m) from
-    the joint to the next one, mass in kg, effort in N or N m, damping in SI units of the joint."""
+    """A link and the joint that moves it against the last one: `axis` [3] in the last link's frame, `vector` [3] (m)
+    from the joint to the next one, mass in kg, effort in N or N m, damping in SI units of the joint."""
 
     name: str
     hinge: bool
@@ -100,13 +100,12 @@ def urdf_text(links: list[Link]) -> str:
     for link in links:
         along = np.array(link.vector) / link.length
         inertia = link.mass * (link.length**2 / 12.0 * (np.eye(3) - np.outer(along, along)) + 0.02**2 * np.eye(3))
-        moments = {name: inertia[row, column] for name, row, column in
-                   (("ixx", 0, 0), ("ixy", 0, 1), ("ixz", 0, 2), ("iyy", 1, 1), ("iyz", 1, 2), ("izz", 2, 2))}  # fmt: skip
+        places = {"ixx": (0, 0), "ixy": (0, 1), "ixz": (0, 2), "iyy": (1, 1), "iyz": (1, 2), "izz": (2, 2)}
+        moments = " ".join(f'{name}="{inertia[place]:.9g}"' for name, place in places.items())
         parts.append(
             f'<link name="{link.name}_link"><inertial><origin xyz="{_row(np.array(link.vector) / 2.0)}"/>'
-            f'<mass value="{link.mass}"/><inertia {" ".join(f"{name}={chr(34)}{value:.9g}{chr(34)}" for name, value in moments.items())}/>'
-            f'</inertial><visual><geometry><mesh filename="package://random_description/{link.name}.stl"/></geometry>'
-            "</visual></link>"
+            f'<mass value="{link.mass}"/><inertia {moments}/></inertial>'
+            f'<visual><geometry><mesh filename="package://random_description/{link.name}.stl"/></geometry></visual></link>'
         )
         kind = "prismatic" if not link.hinge else "continuous" if link.limits is None else "revolute"
         ends = "" if link.limits is None else f'lower="{link.limits[0]}" upper="{link.limits[1]}" '

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Robots drawn at random, as MJCF and as URDF, that `./mbrl robot new` describes and that then learn their first task.
 
-Each robot is a serial chain of two to four joints with oblique axes (`_random_robots.py`). One trial is random, then the
-robot plans through what it has learned so far; everything is what `./mbrl robot new` wrote, nothing is chosen by hand.
-Scores S = (R - R_random) / (R_oracle - R_random) of a trial's return R; R_random is that of the random trial, the oracle
-plans on the true dynamics. With `--robot FILE` it is about that robot file instead.
+Each robot is a serial chain of two to four joints with oblique axes (`_random_robots.py`). One trial is random, then
+the robot plans through what it has learned so far; everything is what `./mbrl robot new` wrote, nothing is chosen by
+hand. Scores S = (R - R_random) / (R_oracle - R_random) of a trial's return R; R_random is that of the random trial, the
+oracle plans on the true dynamics. With `--robot FILE` it is about that robot file instead.
 """
 
 import argparse

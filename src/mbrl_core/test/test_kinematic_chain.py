@@ -10,7 +10,7 @@ from mbrl_core.kinematic_chain import ChainJoint, moving_point, point_of_chain
 
 
 def random_mjcf(random: np.random.Generator) -> tuple[str, int]:
-    """A chain of one to six joints, several in a body, anchors beside bodies' origins, turned frames, some with `ref`."""
+    """A chain of one to six joints, several in a body, anchors beside bodies' origins, turned frames, with `ref`."""
     text, count = '<site name="tip" pos="0.1 0.2 -0.1"/>', 0
     for _ in range(int(random.integers(1, 4))):
         joints = ""

@@ -29,6 +29,8 @@ ROBOT_OF_TASK = {
     "acrobot_tip": "acrobot",
     "reacher_tip": "reacher",
     "arm_tip": "arm",
+    "tip_target": "reacher",
+    "joint_target": "reacher",
 }
 
 

@@ -49,6 +49,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _new(options: argparse.Namespace) -> int:
+    from mbrl_core.new_robot.descriptions import differences_from_urdf
     from mbrl_core.new_robot.source import NewRobotError
     from mbrl_core.new_robot.write import Wishes, write_robot
 
@@ -70,8 +71,12 @@ def _new(options: argparse.Namespace) -> int:
             print(f"mbrl robot new: {remark}", file=sys.stderr)
         new = write_robot(options.name, made.path, folder, wishes, str(options.urdf), made.speeds)
         print(made.path)
+        if difference := differences_from_urdf(robot_file, made.urdf_text):
+            print(f"mbrl robot new: differs from the URDF: {difference}", file=sys.stderr)
     else:
         new = write_robot(options.name, options.mjcf, folder, wishes, str(options.mjcf))
+    for remark in new.remarks:
+        print(f"mbrl robot new: {remark}", file=sys.stderr)
     for path in new.files:
         print(path)
     print(f"{new.task.why}\n./mbrl launch mbrl.launch.yaml robot:={robot_file}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the dynamics of an unknown robot say about a sensible control: inertias, gravity, times, efforts, where to start."""
+"""What the dynamics of an unknown robot say about a sensible control: inertias, gravity, times, efforts, start."""
 
 import math
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from mbrl_core.specs import Array
 CONFIGURATIONS = 64
 UNLIMITED = {"angular": math.pi, "linear": 1.0}  # half the range of a joint without limits, rad or m
 SHORTEST_PERIOD, LONGEST_PERIOD = 0.02, 0.05  # s
+ROUND_PERIODS = (0.02, 0.025, 0.04, 0.05)  # s: whole numbers of Hz, which ros2_control asks for
 STEPS_TO_CROSS = 8  # control periods for crossing half a joint's range at full effort
 STEPS_TO_SWING = 20  # control periods in the period of a small oscillation under gravity
 CROSSING_TIME = {True: 0.6, False: 0.3}  # s for half the range at the effort used; whether all joints are driven
@@ -66,10 +67,10 @@ def figures_of(source: Source, period: float | None = None, seed: int = 0) -> Fi
     gravity = np.max(gravities, axis=0)
     effort = _efforts(source, lower, upper, inertia, gravity)
     start, guessed = _start(source, lower, upper, gravity)
-    found = _period(source, lower, upper, inertia, response, gravity, effort) if period is None else period
+    found = _period(source, lower, upper, inertia, gravity, effort) if period is None else period
     timestep = source.model.opt.timestep
     steps = max(1, math.floor(found / timestep + 1e-6)) if period is None else round(found / timestep)
-    if steps < 1 or (abs(steps * timestep - found) > 1e-9 and period is not None):
+    if period is not None and (steps < 1 or abs(steps * timestep - found) > 1e-9):
         raise ValueError(
             f"period: got {found:g} s, expected a multiple of the time step {timestep:g} s of {source.path}"
         )
@@ -129,9 +130,7 @@ def _round_up(value: float) -> float:
     return float(f"{math.ceil(value / digit) * digit:.6g}")
 
 
-def _period(
-    source: Source, lower: Array, upper: Array, inertia: Array, response: Array, gravity: Array, effort: Array
-) -> float:
+def _period(source: Source, lower: Array, upper: Array, inertia: Array, gravity: Array, effort: Array) -> float:
     times = [LONGEST_PERIOD]
     efforts = {actuator.joint for actuator in source.actuators if actuator.interface == "effort"}
     for joint in range(len(lower)):
@@ -142,9 +141,10 @@ def _period(
             times.append(crossing / STEPS_TO_CROSS)
         if gravity[joint] > ZERO_EFFORT and source.joints[joint].kind == "angular":
             times.append(2.0 * math.pi * math.sqrt(inertia[joint] / gravity[joint]) / STEPS_TO_SWING)
-    # Round figures are easier to remember: 20, 25, ... ms.
-    best = max(SHORTEST_PERIOD, min(times))
-    return math.floor(best / 0.005 + 1e-6) * 0.005
+    longest, timestep = max(SHORTEST_PERIOD, min(times)), source.model.opt.timestep
+    whole = [period for period in ROUND_PERIODS
+             if period <= longest + 1e-9 and abs(period / timestep - round(period / timestep)) < 1e-6]  # fmt: skip
+    return max(whole, default=longest)
 
 
 def _start(source: Source, lower: Array, upper: Array, gravity: Array) -> tuple[Array, bool]:

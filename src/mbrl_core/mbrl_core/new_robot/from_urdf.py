@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes an MJCF of a URDF: MuJoCo's own reader, and what URDF says elsewhere or not at all (motors, speeds, integrator)."""
+"""Makes an MJCF of a URDF: by MuJoCo's reader, with what URDF says elsewhere or not at all (motors, integrator)."""
 
 import importlib.util
 import math
@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import mujoco
 import numpy as np
 
+from mbrl_core.new_robot.mjcf_writing import mjcf_text
 from mbrl_core.new_robot.source import NewRobotError
 
 TIMESTEP = 0.002  # s
@@ -23,11 +24,13 @@ INTERFACES = ("effort", "velocity", "position")  # which of several a joint is d
 
 @dataclass(frozen=True)
 class MadeMjcf:
-    """`path` of the MJCF, velocity limits by joint (m/s, rad/s), and what a person should know about it."""
+    """`path` of the MJCF, velocity limits by joint (m/s, rad/s), what a person should know about it, and the URDF with
+    fixed joints where they are held."""
 
     path: Path
     speeds: dict[str, float]
     remarks: list[str]
+    urdf_text: str
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ class Drive:
 def mjcf_of_urdf(urdf: Path, target: Path, name: str, interface: str = "", fix: Sequence[str] = ()) -> MadeMjcf:
     """Writes `target`. Its base is fixed to the world, nothing collides, joint limits, damping and friction are kept.
 
-    Joints are driven as <ros2_control> or <transmission> say, or by `interface` all of them; without either by an effort
-    wherever they have a limit of it. Joints of `fix`, those that mimic others, and those with a motor that nobody
-    commands, are held at 0. Meshes that MuJoCo cannot read are left out.
+    Joints are driven as <ros2_control> or <transmission> say, or by `interface` all of them; without either by an
+    effort wherever they have a limit of it. Joints of `fix`, those that mimic others, and those with a motor that
+    nobody commands, are held at 0. Meshes that MuJoCo cannot read are left out.
 
     Raises FileNotFoundError; NewRobotError that names the element at fault.
     """
@@ -55,6 +58,8 @@ def mjcf_of_urdf(urdf: Path, target: Path, name: str, interface: str = "", fix: 
     spec = _spec(root, urdf, remarks)
     spec.modelname = name
     spec.compiler.balanceinertia = True
+    # What links weigh is what the URDF says, never what their shapes would.
+    spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
     spec.option.timestep = TIMESTEP
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     for geom in spec.geoms:
@@ -64,10 +69,10 @@ def mjcf_of_urdf(urdf: Path, target: Path, name: str, interface: str = "", fix: 
     for joint, drive in drives.items():
         if joint in known:
             _add_actuator(spec, known[joint], drive, inertias[joint], _speeds(root).get(joint, math.inf))
-    _compile(spec, urdf)
+    model = _compile(spec, urdf)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(spec.to_xml(), encoding="utf-8")
-    return MadeMjcf(target, _speeds(root), remarks)
+    target.write_text(mjcf_text(spec, model), encoding="utf-8")
+    return MadeMjcf(target, _speeds(root), remarks, ElementTree.tostring(root, encoding="unicode"))
 
 
 def _parse(urdf: Path) -> ElementTree.Element:
@@ -91,7 +96,7 @@ def _expanded(urdf: Path) -> str:
         raise NewRobotError(
             f"{urdf} is xacro: expand it with `xacro {urdf} > {urdf.stem.removesuffix('.urdf')}.urdf` and pass that"
         )
-    import xacro
+    import xacro  # type: ignore[import-untyped]
 
     try:
         return str(xacro.process_file(str(urdf)).toxml())
@@ -121,9 +126,7 @@ def _meshes(root: ElementTree.Element, urdf: Path, remarks: list[str]) -> None:
                     visible = True
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        remarks.append(
-            f"left out meshes that are not there, or not STL or OBJ: {missing[0]}{more}; only pictures need them"
-        )
+        remarks.append(f"no mesh there, or none in STL or OBJ, left out: {missing[0]}{more}; only pictures need them")
 
 
 def _resolve(reference: str, urdf: Path) -> Path | None:
@@ -173,8 +176,8 @@ def _drives(
             drives[name] = Drive(wanted or interface, limits[name], bounds)
     if not drives:
         raise NewRobotError(
-            f"{urdf}: no joint is driven: expected <limit effort=...> above 0, or a command interface in <ros2_control>;"
-            f" joints there: {', '.join(limits) or 'none that move'}"
+            f"{urdf}: no joint is driven: expected <limit effort=...> above 0, or a command interface in"
+            f" <ros2_control>; joints there: {', '.join(limits) or 'none that move'}"
         )
     return drives
 
@@ -210,12 +213,22 @@ def _speeds(root: ElementTree.Element) -> dict[str, float]:
 
 def _spec(root: ElementTree.Element, urdf: Path, remarks: list[str]) -> mujoco.MjSpec:
     """The URDF as MuJoCo reads it; without meshes where it cannot compile with them."""
+    for joint in root.findall("joint"):
+        # Some say (0, 0, 0), which no reader of moving joints takes.
+        if joint.get("type") == "fixed" and (axis := joint.find("axis")) is not None:
+            joint.remove(axis)
     for tag in ("mujoco", "ros2_control", "transmission", "gazebo"):
         for element in root.findall(tag):
             root.remove(element)
     extension = ElementTree.SubElement(root, "mujoco")
     ElementTree.SubElement(
-        extension, "compiler", strippath="false", discardvisual="false", fusestatic="false", balanceinertia="true"
+        extension,
+        "compiler",
+        strippath="false",
+        discardvisual="false",
+        fusestatic="false",
+        inertiafromgeom="false",
+        balanceinertia="true",
     )
     for attempt in (True, False):
         try:

@@ -12,12 +12,22 @@ from mbrl_core.specs import Array
 LICENCE_FREE_HEAD = "# Written by `./mbrl robot new {name}` from {source}. It is yours: change what is guessed.\n"
 TIME_CONSTANT = 0.5  # s in which the safe action brings a joint to rest
 STABLE = 0.5  # share of a joint's speed that the safe action may take off within one control period
+SWINGING_STD = 0.1  # of start positions, rad or m
 LARGE_STATE = 8  # states from which on a model is trained longer, as that of the shipped arm
 
 
-def robot_text(name: str, mjcf: str, origin: str, source: Source, figures: Figures, task: FirstTask,
-               speeds: dict[str, float], swinging_std: float = 0.1) -> str:  # fmt: skip
-    """The robot file. `mjcf` is relative to it, `origin` what the user gave; `speeds` are velocity limits by joint."""
+def robot_text(
+    name: str,
+    mjcf: str,
+    origin: str,
+    source: Source,
+    figures: Figures,
+    task: FirstTask,
+    speeds: dict[str, float],
+    error: float,
+) -> str:
+    """The robot file. `mjcf` is relative to it, `origin` what the user gave; `speeds` are velocity limits by joint;
+    `error` is that of the time step."""
     interface = source.actuators[0].interface
     lines = [
         LICENCE_FREE_HEAD.format(name=name, source=origin).rstrip(),
@@ -26,8 +36,8 @@ def robot_text(name: str, mjcf: str, origin: str, source: Source, figures: Figur
         f"task: {name}_task.yaml            # beside this file",
         f"episode_steps: {task.steps}                 # guessed: {task.steps * figures.period:g} s",
         "control:",
-        f"  period: {figures.period:g}                  # s; guessed from inertias, efforts and gravity; a multiple of the"
-        f" MJCF's {source.model.opt.timestep:g} s",
+        f"  period: {figures.period:g}                  # s; guessed from inertias, efforts and gravity;"
+        f" {figures.steps} time steps",
         "  command_offset: 0.0",
         "  max_open_loop_steps: 3",
         f"  command_topic: {interface}_controller/commands",
@@ -38,8 +48,10 @@ def robot_text(name: str, mjcf: str, origin: str, source: Source, figures: Figur
         *_actions(source, figures),
         *_safe_action(source, figures, interface),
         *_guard(source, figures),
-        *_start(source, figures, task, swinging_std),
+        *_start(source, figures, task),
         "simulation:",
+        f"  # A quarter of the MJCF's time step moves it by {100.0 * error:.2g} % of its range after 0.25 s of random"
+        " actions.",
         f"  steps_per_control: {figures.steps}",
         "  realtime_substeps: 1",
         f"  command_timeout: {max(0.1, 5.0 * figures.period):g}           # s",
@@ -93,7 +105,8 @@ def _actions(source: Source, figures: Figures) -> list[str]:
         unit = {"effort": "N" if joint.kind == "linear" else "N m"}.get(actuator.interface, "SI")
         lines += [
             f"  # One unit is {scale:.4g} {unit}: {remark}.",
-            f"  - {{joint: {joint.name}, interface: {actuator.interface}, limits: {_row(limits)}, scale: {_number(scale)}}}",
+            f"  - {{joint: {joint.name}, interface: {actuator.interface}, limits: {_row(limits)},"
+            f" scale: {_number(scale)}}}",
         ]
         if actuator.delayed:
             lines.append("  # This actuator has a dynamics of its own in the MJCF, which no state shows.")
@@ -111,8 +124,8 @@ def _safe_action(source: Source, figures: Figures, interface: str) -> list[str]:
         stable = STABLE / (figures.period * figures.response[joint] * figures.effort[joint])
         gains.append(float(f"{min(wished, stable):.2g}"))
     return [
-        f"# Damping, guessed from the inertias: brings joints to rest with a time constant of {TIME_CONSTANT:g} s, or of two"
-        " control periods where that is longer.",
+        f"# Damping, guessed from the inertias: a joint comes to rest with a time constant of {TIME_CONSTANT:g} s,"
+        " or of two control periods where that is longer.",
         f"safe_action: {{kind: damping, gains: {_row(gains)}}}",
     ]
 
@@ -128,8 +141,8 @@ def _guard(source: Source, figures: Figures) -> list[str]:
     return [*lines, "#   velocity:", f"#     {joint.name}: {{limit: {3.0 * figures.span[number]:.2g}, braking: 1.0}}"]
 
 
-def _start(source: Source, figures: Figures, task: FirstTask, swinging_std: float) -> list[str]:
-    share = swinging_std if task.swings else 0.05
+def _start(source: Source, figures: Figures, task: FirstTask) -> list[str]:
+    share = SWINGING_STD if task.swings else 0.05
     std = [min(share, 0.02 * (high - low)) if joint.limited or joint.kind == "linear" else share
            for joint, low, high in zip(source.joints, figures.lower, figures.upper, strict=True)]  # fmt: skip
     origin = "guessed: around where the MJCF stands" if figures.start_is_guessed else "around the first keyframe"

@@ -88,7 +88,7 @@ def read_source(path: Path) -> Source:
         raise NewRobotError(f"{path}: it has no joints, expected at least one hinge or slide")
     if model.nu == 0:
         raise NewRobotError(
-            f"{path}: it has no actuators; add one for each joint with a motor, for instance <actuator><motor"
+            f"{path}: it has no actuators; add one for each joint with a motor, as <actuator><motor"
             f' name="{joints[-1].name}" joint="{joints[-1].name}" ctrlrange="-1 1" gear="10"/></actuator>'
         )
     actuators = tuple(_actuator(model, number, path) for number in range(model.nu))
@@ -114,8 +114,8 @@ def _joint(model: mujoco.MjModel, number: int, path: Path) -> SourceJoint:
             else "replace it by three hinges in bodies of their own"
         )
         raise NewRobotError(
-            f"{path}: body {body!r} has a {what} joint {name!r}, expected slides and hinges: a robot file's state is one"
-            f" number a joint; {remedy}"
+            f"{path}: body {body!r} has a {what} joint {name!r}, expected slides and hinges: a robot file's state is"
+            f" one number a joint; {remedy}"
         )
     if not name:
         raise NewRobotError(

@@ -2,6 +2,7 @@
 """The tip of an unknown robot: which point, and which joints move it and how."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import mujoco
 import numpy as np
@@ -25,7 +26,7 @@ class Tip:
     def length(self) -> float:
         """From the first anchor over the others to the tip (m)."""
         places = [np.array(joint.anchor) for joint in self.chain if joint.hinge] + [self.place]
-        return float(sum(np.linalg.norm(b - a) for a, b in zip(places[:-1], places[1:], strict=True)))
+        return float(sum(np.linalg.norm(b - a) for a, b in pairwise(places)))
 
     def at(self, positions: Array) -> Array:
         """Where it is [..., 3] (m) at joint positions [..., joints]."""
