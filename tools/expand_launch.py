@@ -65,6 +65,8 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
         {"algorithm": "distil", "namespace": "fleet/one", "robot": "pendulum", "run_directory": "/tmp/a run"},
     ),
     "mbrl_respawn": ("launch/mbrl.launch.yaml", {"respawn": "true", "faults": "true"}),
+    "mbrl_own_robot": ("launch/mbrl.launch.yaml", {"robot": "/tmp/a robot/own.yaml", "algorithm": "gps"}),
+    "record_own_robot": ("launch/record.launch.yaml", {"robot": "/tmp/a robot/own.yaml"}),
     "mujoco_default": ("launch/mujoco.launch.yaml", {}),
     "mujoco_lockstep": ("launch/mujoco.launch.yaml", {"robot": "acrobot", "mode": "lockstep"}),
     "mujoco_faults": ("launch/mujoco.launch.yaml", {"robot": "pendulum", "faults": "true"}),

@@ -23,7 +23,7 @@ from mbrl_core.tasks import Task, task_file_of, task_of_preset
 
 ROOT = Path(__file__).resolve().parents[3]
 # A cart with a pole that nothing drives; as it is drawn the pole lies.
-CART = """<mujoco><option timestep="0.01"/><worldbody><body name="cart">
+CART = """<mujoco><compiler angle="radian"/><option timestep="0.01"/><worldbody><body name="cart">
   <joint name="slide" type="slide" axis="1 0 0" limited="true" range="-1 1" damping="1"/><geom size="0.1" mass="1"/>
   <body name="pole"><joint name="pole" axis="0 1 0" {pole}/>
     <geom type="capsule" size="0.02" fromto="0 0 0 0.6 0 0" mass="0.2"/></body></body></worldbody>
