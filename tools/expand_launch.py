@@ -130,6 +130,11 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "gazebo_ros2_control": ("launch/gazebo.launch.yaml", {}),
     "gazebo_bridge": ("launch/gazebo.launch.yaml", {"path": "bridge", "robot": "pendulum", "gui": "false"}),
+    "view_default": ("launch/view.launch.yaml", {"robot": "pendulum"}),
+    "view_in_gazebo": (
+        "launch/view.launch.yaml",
+        {"robot": "arm", "frames": "false", "use_sim_time": "true", "namespace": "fleet/one"},
+    ),
     "mbrl_gazebo": ("launch/mbrl.launch.yaml", {"backend": "gazebo", "robot": "pendulum"}),
     "mbrl_gazebo_bridge": (
         "launch/mbrl.launch.yaml",

@@ -28,6 +28,7 @@ setup(
             "hardware_node = mbrl_robot.nodes.executables:hardware_node",
             "faulty_backend_node = mbrl_robot.nodes.executables:faulty_backend_node",
             "gazebo_reset_node = mbrl_robot.nodes.executables:gazebo_reset_node",
+            "markers_node = mbrl_robot.nodes.executables:markers_node",
             "gazebo_gui = mbrl_robot.gazebo_gui:main",
             "command_splitter_node = mbrl_robot.nodes.executables:command_splitter_node",
         ]
