@@ -26,6 +26,8 @@ NODES = {
     **({"mbrl_robot.nodes.dart_node": {"robot_file": ROBOT}} if available() else {}),
     "mbrl_robot.nodes.robot_node": {"robot_file": ROBOT},
     "mbrl_robot.nodes.command_splitter_node": {"robot_file": ROBOT},
+    "mbrl_robot.nodes.gazebo_reset_node": {"robot_file": ROBOT},
+    "mbrl_robot.nodes.markers_node": {"robot_file": ROBOT},
     "mbrl_dynamics.nodes.learner_node": {},
     "mbrl_planner.nodes.planner_node": {},
     "mbrl_policy.nodes.explore_node": {"robot_file": ROBOT},

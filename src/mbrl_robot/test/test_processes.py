@@ -73,7 +73,9 @@ def test_joint_that_the_mjcf_lacks_is_named(graph: Graph, tmp_path: Path) -> Non
     assert "joint 'pole' is not in" in graph.output("mujoco")
 
 
-@pytest.mark.parametrize("name", ["robot", "mujoco", "command_splitter", "watchdog", "faulty_backend"])
+@pytest.mark.parametrize(
+    "name", ["robot", "mujoco", "command_splitter", "watchdog", "faulty_backend", "gazebo_reset", "markers"]
+)
 def test_nodes_never_import_torch(name: str) -> None:
     code = f"import sys, mbrl_robot.nodes.{name}_node; print([m for m in {FORBIDDEN} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30.0, check=True)
