@@ -12,6 +12,7 @@ import numpy as np
 from mbrl_core.config import ConfigurationError, load_preset, parameter
 from mbrl_core.learned_reward import load_reward
 from mbrl_core.messages import EndReason, StepType, TimeStep
+from mbrl_core.observed_task import task_on
 from mbrl_core.optimism import OptimismRecord
 from mbrl_core.random_streams import generator
 from mbrl_core.specs import Array, RobotSpec
@@ -183,7 +184,7 @@ def load_task(config: ExperimentConfig, robot_task: str, spec: RobotSpec) -> Tas
         # Beside the preset, wherever the node was started.
         content["file"] = str(path.parent / Path(str(content["file"])).expanduser())
     task = task_of_preset(content)
-    task.check_robot(spec)
+    task_on(task, spec)
     if radius is None:
         return TaskPreset(task)
     if len(radius) != 2 or not 0.0 <= radius[0] < radius[1] or len(task.goal) != 2:

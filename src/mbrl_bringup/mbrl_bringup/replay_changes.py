@@ -15,6 +15,7 @@ from mbrl_bringup.replay_decision import Decision
 from mbrl_bringup.replay_recording import ReplayError
 from mbrl_core.checkpoint import CheckpointError, load_checkpoint, under
 from mbrl_core.config import ConfigurationError, load_preset
+from mbrl_core.observed_task import plain_task, task_on
 from mbrl_core.specs import RobotSpec
 from mbrl_core.tasks import Task, task_of_preset
 from mbrl_dynamics.model import DynamicsModel, ModelError
@@ -53,9 +54,9 @@ def changed(decision: Decision, changes: Changes) -> tuple[Circumstances, list[s
     try:
         settings = _settings(settings, changes.planner, values)
         words += _differences(decision.settings.parameters(), settings.parameters())
-        given = _task(task, changes.task, values)
+        given = _task(plain_task(task), changes.task, values)
         if given is not None:
-            given.check_robot(decision.recording.spec)
+            given = task_on(given, decision.recording.spec)
             words += _differences(_task_values(task), _task_values(given))
         if changes.model:
             model, name = _model(decision, changes.model)

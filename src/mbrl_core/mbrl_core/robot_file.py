@@ -20,6 +20,7 @@ actions:
   - {joint: slider, interface: effort, limits: [-3.0, 3.0], scale: 100.0, slew: 500.0}
 safe_action: {kind: damping, gains: [0.1]}   # zero, damping (u = -gain * velocity) or hold (at the position of entry)
 guard: {}                      # soft stops, speeds, spread of plans: mbrl_core.guard_limits; none of them by default
+estimation: {}                 # velocities by differences, sensors, partial observations: mbrl_core.estimation
 start:                         # of simulated episodes: normal distribution
   position: {mean: [0.0, 0.0], std: [0.1, 0.1]}
   velocity: {mean: [0.0, 0.0], std: [0.1, 0.1]}
@@ -40,15 +41,17 @@ import numpy as np
 import yaml
 
 from mbrl_core.command_interfaces import check_safe_action, default_command_topic, one_interface
+from mbrl_core.estimation import Estimation, parse_estimation, sensor_kinds
 from mbrl_core.guard_limits import GuardLimits, parse_guard_limits
+from mbrl_core.observation import Observation, whole_spec
 from mbrl_core.robot_keys import refuse_unknown
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, SpecError, StateSpec
 
 UNITS = {"linear": ("m", "m/s"), "angular": ("rad", "rad/s")}
 EFFORT_UNITS = {"linear": "N", "angular": "N m"}
 TOP_LEVEL_KEYS = (
-    "name", "mjcf", "task", "episode_steps", "control", "joints", "actions", "safe_action", "guard", "start",
-    "simulation",
+    "name", "mjcf", "task", "episode_steps", "control", "joints", "actions", "safe_action", "guard", "estimation",
+    "start", "simulation",
 )  # fmt: skip
 
 
@@ -99,7 +102,11 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Robot:
-    """A whole robot file. `action_joints` [action_size] are indices into `joints`."""
+    """A whole robot file. `action_joints` [action_size] are indices into `joints`.
+
+    `spec.state` is what everybody sees; `observation` makes it of the whole state, which has other entries where the
+    file has a section `estimation`.
+    """
 
     spec: RobotSpec
     joints: tuple[Joint, ...]
@@ -113,7 +120,9 @@ class Robot:
     episode_steps: int
     task: str
     mjcf: Path | None
+    observation: Observation
     guard: GuardLimits = field(default_factory=GuardLimits)
+    estimation: Estimation = field(default_factory=Estimation)
 
     @property
     def interface(self) -> str:
@@ -153,11 +162,21 @@ def _parse(content: dict[str, Any], path: Path) -> Robot:
     refuse_unknown("control", control,
                     ("period", "command_offset", "delay", "max_open_loop_steps", "command_topic", "chain"))  # fmt: skip
     mjcf = _resolve(content["mjcf"], path) if content.get("mjcf") else None
+    estimation = parse_estimation(content.get("estimation") or {})
+    action = _action_spec(content["actions"], joints, action_joints)
+    observation = Observation(
+        whole_spec(_state_spec(joints), sensor_kinds(estimation.sensors)),
+        len(joints),
+        "velocities" in estimation.observe,
+        estimation.history,
+        float(control["period"]),
+        action if estimation.actions else None,
+    )
     spec = RobotSpec(
         name=str(content["name"]),
         period=float(control["period"]),
-        state=_state_spec(joints),
-        action=_action_spec(content["actions"], joints, action_joints),
+        state=observation.spec,
+        action=action,
         max_open_loop_steps=int(control.get("max_open_loop_steps", 3)),
         physical_hash=hashlib.sha256(mjcf.read_bytes()).hexdigest() if mjcf and mjcf.is_file() else "",
         delay=float(control.get("delay", 0.0)),
@@ -182,6 +201,8 @@ def _parse(content: dict[str, Any], path: Path) -> Robot:
         episode_steps=int(content.get("episode_steps", 200)),
         task=str(content.get("task", "")),
         mjcf=mjcf,
+        observation=observation,
+        estimation=estimation,
         guard=parse_guard_limits(
             content.get("guard") or {},
             spec.action.names,
@@ -285,7 +306,7 @@ def _resolve(reference: str, robot_file: Path) -> Path:
 
 
 def start_state(robot: Robot, random: np.random.Generator) -> Array:
-    """Draws a start state [state_size] with the numpy generator `random`."""
+    """Draws positions and velocities [2 joints] to start in with the numpy generator `random`."""
     start = robot.start
     position = random.normal(start.position_mean, start.position_std)
     velocity = random.normal(start.velocity_mean, start.velocity_std)

@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 
 KINDS = ("linear", "angular")
 INTERFACES = ("effort", "velocity", "position")
+# Marks a state's entry of so many steps ago: slider_position@-1.
+AGO = "@-"
 
 
 class SpecError(ValueError):

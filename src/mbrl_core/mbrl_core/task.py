@@ -11,7 +11,7 @@ import numpy as np
 from mbrl_core.config import ConfigurationError
 from mbrl_core.libraries import Batch, array_library
 from mbrl_core.obstacles import ChainPoint, Nearest, checked_obstacles, nearest_point, spheres_of
-from mbrl_core.specs import RobotSpec
+from mbrl_core.specs import AGO, RobotSpec
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,12 @@ class Task:
         return {**defaults, **{name: float(value) for name, value in given.items()}}
 
     def check_robot(self, spec: RobotSpec) -> None:
-        """Raises ConfigurationError when the task is defined on states or actions of another size."""
+        """Raises ConfigurationError when the task is defined on states or actions of another size or another kind."""
+        if not self.learned and any(AGO in name for name in spec.state.names):
+            raise ConfigurationError(
+                f"task {self.kind!r}: robot {spec.name!r} has states {', '.join(spec.state.names)}, expected positions"
+                " and velocities"
+            )
         if (spec.state.size, spec.action.size) != (self.state_size, self.action_size):
             raise ConfigurationError(
                 f"task {self.kind!r}: robot {spec.name!r} has {spec.state.size} states and {spec.action.size} actions,"

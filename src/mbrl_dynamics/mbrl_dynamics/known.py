@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mbrl_core.config import parameter
 from mbrl_core.dataset import Transitions
+from mbrl_core.observation import require_plain
 from mbrl_core.robot_file import load_robot
 from mbrl_core.specs import Array, RobotSpec, SpecError
 from mbrl_dynamics.derivatives import central_hessians
@@ -76,6 +77,7 @@ class Mujoco(DynamicsModel):
             robot = load_robot(path)
             if robot.spec.interface_hash != spec.interface_hash:
                 raise SpecError(f"is of the robot {robot.spec.name!r}, expected the interface of {spec.name!r}")
+            require_plain(robot.observation.plain, robot.spec.name, "planning through MuJoCo")
             mjcf = load_mjcf(robot, configuration.substeps)
             self._simulator = BatchSimulator(bare(mjcf, robot.mjcf) if robot.mjcf else mjcf)
             physics = f"{mjcf_hash(robot)}/{robot.simulation.steps_per_control}/{configuration.substeps}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from mbrl_core.config import parameter
 from mbrl_core.mjcf import load_mjcf
+from mbrl_core.observation import require_plain
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
@@ -50,6 +51,7 @@ class RandomisedSimulations:
     """
 
     def __init__(self, robot: Robot, config: RandomisationConfig, seed: int) -> None:
+        require_plain(robot.observation.plain, robot.spec.name, "a randomised simulation")
         mjcf = load_mjcf(robot)
         if robot.mjcf is not None:
             mjcf = bare(mjcf, robot.mjcf)

@@ -37,9 +37,15 @@ class Control:
         self._safe = SafeController(robot)
         self._scale = np.array(robot.spec.action.scale)
 
-    def decide(self, step: int, state: Array, elapsed: float, newest_answer: int | None = None) -> Decision:
-        """Action of `step` in `state` [state_size], `elapsed` seconds after the last command."""
-        row = None if self.guard.emergency_stop else self.executor.choose(step, state, newest_answer)
+    def decide(
+        self, step: int, state: Array, elapsed: float, newest_answer: int | None = None, seen: Array | None = None
+    ) -> Decision:
+        """Action of `step` in the whole `state` [whole_size], `elapsed` seconds after the last command.
+
+        Feedback of plans is from what everybody sees of it, `seen` [state_size]; None where that is all.
+        """
+        seen = state if seen is None else seen
+        row = None if self.guard.emergency_stop else self.executor.choose(step, seen, newest_answer)
         if row is None:
             return self.safe(state, elapsed)
         self._safe.leave()
@@ -47,13 +53,13 @@ class Control:
         return Decision(action, action * self._scale, row.controller, row.controller != self.executor.selected, row.age)
 
     def restart(self, state: Array) -> None:
-        """The backend has been reset to `state` [state_size]: what was held or commanded before is over."""
+        """The backend has been reset to `state` [whole_size]: what was held or commanded before is over."""
         self._safe.leave()
         if self.robot.interface == "position":
             self.guard.follow(state[list(self.robot.action_joints)] / self._scale)
 
     def safe(self, state: Array | None, elapsed: float) -> Decision:
-        """The robot's safe action in `state` [state_size]; in an unknown state zero, or the last position sent."""
+        """The robot's safe action in `state` [whole_size]; in an unknown state zero, or the last position sent."""
         action = self.guard.limit(self._safe.action(state), elapsed, state).action
         return Decision(action, action * self._scale, SAFE, self.executor.selected != SAFE, 0)
 

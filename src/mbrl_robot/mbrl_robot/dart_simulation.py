@@ -8,6 +8,7 @@ import math
 import struct
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from mbrl_core.specs import Array, SpecError
 from mbrl_robot.dart_process import ADVANCE, RESET, DartProcess
 from mbrl_robot.simulation_interface import SMALLEST_STEP, SimulationError, checked_command, checked_start
 
+if TYPE_CHECKING:
+    from mbrl_robot.simulated_sensors import Reading
+
 
 class DartSimulation:
     """Simulates a description of the robot in DART; a `simulation_interface.Simulation`.
@@ -30,7 +34,7 @@ class DartSimulation:
     exactly, but a stop of that joint takes the rotor's momentum without passing it on to what carries the joint.
 
     Raises SpecError when dartpy is missing, DART cannot read the description, its joints are not the robot file's, the
-    control period is no multiple of the time step, or the robot is not driven by efforts; FileNotFoundError when the
+    control period is no multiple of the time step, or the robot is not driven by efforts or has sensors; FileNotFoundError when the
     description does not exist.
     """
 
@@ -41,6 +45,10 @@ class DartSimulation:
         description: Path | None = None,
         python: str = SYSTEM_PYTHON,
     ) -> None:
+        if robot.estimation.sensors:
+            raise SpecError(
+                f"sensor {robot.estimation.sensors[0].name!r}: expected none, DART simulates joints alone here"
+            )
         if robot.interface != "effort":
             raise SpecError(
                 f"actions interface: got {robot.interface!r}, expected effort: DART has no other drives here"
@@ -82,6 +90,10 @@ class DartSimulation:
     def state(self) -> Array:
         """State [state_size] now, a copy; the last one that was heard of when DART's process is gone."""
         return self._state.copy()
+
+    def readings(self) -> list["Reading"]:
+        """None: it has no sensors."""
+        return []
 
     @property
     def effort(self) -> Array:

@@ -35,7 +35,7 @@ class JointGuard:
         ]
 
     def bound(self, action: Array, state: Array | None) -> tuple[Array, tuple[str, ...]]:
-        """The action [action_size] as far as it may be passed in `state` [state_size], and what held it back.
+        """The action [action_size] as far as it may be passed in `state` [whole_size], and what held it back.
 
         In an unknown state (None) everything passes.
         """

@@ -22,7 +22,7 @@ class SafeController:
         self._interface = robot.interface
         self._gains = np.array(robot.safe_action.gains)
         self._scale = np.array(robot.spec.action.scale)
-        self._angular = robot.spec.state.angular
+        self._angular = np.array([robot.joints[index].kind == "angular" for index in robot.action_joints])
         self._positions = np.array(robot.action_joints)
         self._velocities = self._positions + len(robot.joints)
         self._entry: Array | None = None
@@ -32,7 +32,7 @@ class SafeController:
         self._entry = None
 
     def action(self, state: Array | None) -> Array:
-        """Safe action [action_size] in `state` [state_size].
+        """Safe action [action_size] in a whole `state` [whole_size].
 
         When the state is unknown it is zero, and for positions not a number: there is none that would be safe.
         """
@@ -47,7 +47,7 @@ class SafeController:
             self._entry = state.copy()
         if self._interface == "position":
             return self._entry[self._positions] / self._scale
-        error = state_difference(self._entry, state, self._angular)[self._positions]
+        error = state_difference(self._entry[self._positions], state[self._positions], self._angular)
         if self._interface == "velocity":
             return self._gains * error
         return self._gains * error - 2.0 * np.sqrt(self._gains) * velocity
@@ -56,8 +56,8 @@ class SafeController:
 def rest_command(robot: Robot, state: Array | None, last: Array) -> Array | None:
     """The last SI command [action_size] of somebody who ends: no effort, no velocity, or the present position.
 
-    Where `state` [state_size] is unknown, a robot that is driven by positions is told again what it was told `last`
-    [action_size], normalised; None where nobody has told it anything.
+    Where the whole `state` [whole_size] is unknown, a robot that is driven by positions is told again what it was told
+    `last` [action_size], normalised; None where nobody has told it anything.
     """
     action = robot.spec.action
     positions = None if state is None else state[list(robot.action_joints)]

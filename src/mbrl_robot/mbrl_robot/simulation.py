@@ -8,18 +8,20 @@ from mbrl_core.command_interfaces import rest_action
 from mbrl_core.mjcf import load_mjcf
 from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
+from mbrl_robot.simulated_sensors import Reading, SimulatedSensors
 from mbrl_robot.simulation_interface import SMALLEST_STEP, SimulationError, checked_command, checked_start
 
 
 class MujocoSimulation:
     """Simulates the robot's MJCF; a `simulation_interface.Simulation`.
 
-    The state is [state_size] as in the robot file: positions in its joint order, then velocities; SI units. Commands
-    are SI efforts, velocities or positions [action_size], as the robot file's interface says, converted through each
-    actuator's gear and gains and clipped to its ctrlrange.
+    The state is the whole one [whole_size] of the robot file: positions in its joint order, velocities, then what its
+    sensors measure; SI units. A start is positions and velocities [2 joints] alone: the rest follows from them.
+    Commands are SI efforts, velocities or positions [action_size], as the robot file's interface says, converted
+    through each actuator's gear and gains and clipped to its ctrlrange.
 
-    Raises SpecError when the robot file names no MJCF, or a joint or actuator that the MJCF lacks, or a joint or
-    actuator of the wrong type; FileNotFoundError when the MJCF does not exist.
+    Raises SpecError when the robot file names no MJCF, or a joint, actuator or sensor that the MJCF lacks, or a
+    joint or actuator of the wrong type; FileNotFoundError when the MJCF does not exist.
     """
 
     processes: tuple[int, ...] = ()
@@ -31,11 +33,19 @@ class MujocoSimulation:
         self.timestep = self.sample_period = float(self.model.opt.timestep)
         self.data = mujoco.MjData(self.model)
         self._positions, self._velocities = self._mjcf.positions, self._mjcf.velocities
+        self._sensors = SimulatedSensors(robot, self.model)
 
     @property
     def state(self) -> Array:
-        """State [state_size] now, a copy."""
-        return np.concatenate([self.data.qpos[self._positions], self.data.qvel[self._velocities]])
+        """Whole state [whole_size] now, a copy."""
+        joints = np.concatenate([self.data.qpos[self._positions], self.data.qvel[self._velocities]])
+        if not self.robot.estimation.sensors:
+            return joints
+        return np.concatenate([joints, self._sensors.values(self.data)])
+
+    def readings(self) -> list[Reading]:
+        """What the sensors of the robot file say now."""
+        return self._sensors.readings(self.data)
 
     @property
     def effort(self) -> Array:
@@ -43,7 +53,7 @@ class MujocoSimulation:
         return np.array(self.data.qfrc_actuator[self._velocities])
 
     def reset(self, start: np.random.Generator | Array) -> Array:
-        """Puts the robot into an exact state [state_size], or one drawn from the robot file's start distribution.
+        """Puts the robot into an exact state [2 joints], or one drawn from the robot file's start distribution.
 
         The command becomes that of `stop`. Returns the state. Raises ValueError on a wrong shape or a non-finite
         number.
@@ -93,7 +103,7 @@ class MujocoSimulation:
                 self.model.opt.timestep = self.timestep
 
     def step_control(self) -> Array:
-        """Integrates exactly one control period and returns the state [state_size]."""
+        """Integrates exactly one control period and returns the state [whole_size]."""
         self.advance(self._mjcf.steps_per_control)
         return self.state
 

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a simulation of a robot file offers, whichever physics computes it."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from mbrl_core.robot_file import Robot, start_state
 from mbrl_core.specs import Array
+
+if TYPE_CHECKING:
+    from mbrl_robot.simulated_sensors import Reading
 
 # An answer to "how long is left" below this is rounding, not time.
 SMALLEST_STEP = 1e-7
@@ -19,9 +22,11 @@ class SimulationError(RuntimeError):
 
 
 class Simulation(Protocol):
-    """A simulated robot. States are [state_size] as in the robot file: positions in its joint order, then velocities;
-    SI units. Commands are SI efforts, velocities or positions [action_size], as the robot file's interface says,
-    clipped to the actuators' range."""
+    """A simulated robot. States are the whole ones [whole_size] of the robot file: positions in its joint order, then
+    velocities, then what its sensors measure; SI units. A start is positions and velocities [2 joints] alone. Commands
+    are SI efforts, velocities or positions [action_size], as the robot file's interface says, clipped to the
+    actuators' range.
+    """
 
     @property
     def timestep(self) -> float:
@@ -37,7 +42,10 @@ class Simulation(Protocol):
 
     @property
     def state(self) -> Array:
-        """State [state_size] now, a copy."""
+        """Whole state [whole_size] now, a copy."""
+
+    def readings(self) -> list["Reading"]:
+        """What the sensors of the robot file say now."""
 
     @property
     def effort(self) -> Array:
@@ -66,13 +74,13 @@ class Simulation(Protocol):
         """
 
     def step_control(self) -> Array:
-        """Integrates exactly one control period and returns the state [state_size]. Raises SimulationError."""
+        """Integrates exactly one control period and returns the state [whole_size]. Raises SimulationError."""
 
 
 def checked_start(robot: Robot, start: np.random.Generator | Array) -> Array:
-    """The state [state_size] to start from, drawn where a generator is given. Raises ValueError."""
+    """The state [2 joints] to start from, drawn where a generator is given. Raises ValueError."""
     state = start_state(robot, start) if isinstance(start, np.random.Generator) else np.asarray(start, float)
-    size = robot.spec.state.size
+    size = 2 * len(robot.joints)
     if state.shape != (size,) or not np.isfinite(state).all():
         raise ValueError(f"start state: got {state.tolist()}, expected {size} finite numbers")
     return state

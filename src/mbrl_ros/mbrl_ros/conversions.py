@@ -12,6 +12,7 @@ from builtin_interfaces.msg import Time
 
 from mbrl_core.config import ConfigurationError
 from mbrl_core.messages import EndReason, Plan, StepType, TimeStep
+from mbrl_core.observed_task import task_on
 from mbrl_core.specs import ActionSpec, Array, RobotSpec, SpecError, StateSpec
 from mbrl_core.tasks import Task, make_task
 from mbrl_msgs.msg import Model as ModelMessage
@@ -162,7 +163,7 @@ def task_from_message(message: TaskMessage, spec: RobotSpec) -> Task:
             tuple(message.obstacles),
             bytes(message.content),
         )
-        task.check_robot(spec)
+        task = task_on(task, spec)
         task.check_reward()
     except ConfigurationError as error:
         raise MessageError("invalid_task", f"task: {error}") from None

@@ -71,6 +71,8 @@ def read_foreign_transitions(path: str | Path, robot: Robot, namespace: str | No
 
 def _signals(path: Path, robot: Robot, namespace: str | None) -> tuple[Signal, Signal]:
     """States as the robot file orders them, and normalised commands."""
+    if not robot.observation.plain:
+        raise BagError(f"{path}: joint_states do not make the states of robot {robot.spec.name!r}: see its estimation")
     joints = [joint.name for joint in robot.joints]
     times: dict[str, list[float]] = {JOINT_STATES: [], robot.command_topic: []}
     values: dict[str, list[Array]] = {JOINT_STATES: [], robot.command_topic: []}

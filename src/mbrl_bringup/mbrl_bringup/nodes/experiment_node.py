@@ -24,6 +24,7 @@ from mbrl_bringup.resumption import finished_trials
 from mbrl_core.config import ConfigurationError
 from mbrl_core.delay import whole_steps
 from mbrl_core.messages import EndReason, StepType
+from mbrl_core.observed_task import plain_task, task_on
 from mbrl_core.robot_file import load_robot
 from mbrl_msgs.action import StartEpisode, Train
 from mbrl_msgs.msg import ControllerState, ExperimentStatus, LearnerStatus, RobotSpec
@@ -200,7 +201,7 @@ class ExperimentNode(Node):
             if task != self._task:
                 self._task = with_version(task, self._task.version + 1)
                 self._publish_task()
-        self._log = TrialLog(trial, self._spec, self._task)
+        self._log = TrialLog(trial, self._spec, task_on(self._task, self._spec))
         self._handover.begin(trial)
         self._enter("resetting", f"trial {trial.index} with {trial.controller!r}")
         goal = StartEpisode.Goal(
@@ -361,7 +362,7 @@ class ExperimentNode(Node):
                 " somebody else starts episodes",
             )
             return
-        log.task = self._task
+        log.task = task_on(self._task, self._spec)
         log.add(time_step, message.sample_time_ns)
         self._entered_ns = now_ns()
         if not log.ended:
@@ -421,7 +422,7 @@ class ExperimentNode(Node):
             self._health.refuse(f"set_task/{error.reason}", str(error))
             response.message = str(error)
             return response
-        self._task = with_version(task, self._task.version + 1)
+        self._task = with_version(plain_task(task), self._task.version + 1)
         self._task_changed_by_hand = True
         if self._log is not None:
             self._log.optimism.interrupt()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mbrl_core.config import ConfigurationError, load_preset, parameter
+from mbrl_core.observed_task import task_on
 from mbrl_core.robot_file import Robot
 from mbrl_core.tasks import Task, task_file_of, task_of_preset
 from mbrl_msgs.action import Train
@@ -88,8 +89,7 @@ class PolicyKind:
 def own_task(robot_file: str, robot: Robot) -> Task:
     """The task that a robot file names, as it lies beside it. Raises ConfigurationError and FileNotFoundError."""
     task = task_of_preset(load_preset(task_file_of(robot_file, robot.task), "task"))
-    task.check_robot(robot.spec)
-    return task
+    return task_on(task, robot.spec)
 
 
 def read_configuration(text: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbrl_core.dataset import Transitions
+from mbrl_core.observed_task import task_on
 from mbrl_core.policies import Policy
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import Robot, start_state
@@ -82,9 +83,8 @@ class TrainingRobot(ABC):
 
     def __init__(self, robot: Robot, task: Task, steps: int | None = None) -> None:
         """`steps` is the robot file's `episode_steps` where None. Raises ConfigurationError, ValueError."""
-        task.check_robot(robot.spec)
         self.robot = robot
-        self.task = task
+        self.task = task_on(task, robot.spec)
         self.steps = robot.episode_steps if steps is None else steps
         self._check_steps(self.steps)
 
@@ -127,7 +127,10 @@ class TrainingRobot(ABC):
         """The state [n] that a rollout without a given start begins in: of the robot's start distribution, from the
         stream (seed, 0, 0, "start").
         """
-        return start_state(self.robot, generator(seed, 0, 0, "start"))
+        drawn = start_state(self.robot, generator(seed, 0, 0, "start"))
+        observation = self.robot.observation
+        # What sensors would say there is not known; an exact start takes positions and velocities from it alone.
+        return observation.first(np.concatenate([drawn, np.zeros(observation.whole.size - len(drawn))]))
 
     def checked_start(self, start: Array | None, seed: int) -> Array:
         """`start`, or a drawn one where None. Raises ValueError on a start that is no state, RolloutError on one

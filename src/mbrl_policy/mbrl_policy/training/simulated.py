@@ -10,6 +10,7 @@ import torch
 
 from mbrl_core.messages import EndReason, Plan, TimeStep
 from mbrl_core.mjcf import RobotMjcf, load_mjcf
+from mbrl_core.observation import require_plain
 from mbrl_core.policies import Policy, TimeVaryingLinearPolicy
 from mbrl_core.robot_file import Robot
 from mbrl_core.specs import Array
@@ -37,6 +38,7 @@ class SimulatedRobot(TrainingRobot):
 
     def __init__(self, robot: Robot, task: Task, steps: int | None = None, simulation: Steps | None = None) -> None:
         super().__init__(robot, task, steps)
+        require_plain(robot.observation.plain, robot.spec.name, "training in a simulation of its own")
         self._simulation = MujocoSteps(robot) if simulation is None else simulation
 
     def rollout(

@@ -57,7 +57,10 @@ class LockstepClock(ControlClock):
         self._deadline_ns = 0
         self._next_publication_ns = 0
         self._sent = SentCommands(node.control.guard.last, self.period_ns, self.delay_ns)
-        self._state: Array = np.zeros(node.spec.state.size)
+        self._observation = node.robot.observation
+        # Whole, and what everybody sees of it.
+        self._state: Array = np.zeros(self._observation.whole.size)
+        self._seen: Array = self._observation.first(self._state)
         self._sample_time_ns = 0
         # Newest (episode, step) that the learner has digested, its model version then, and the last one published.
         self._digested = (0, 0)
@@ -98,6 +101,7 @@ class LockstepClock(ControlClock):
         self._sent.restart(self.node.control.guard.last)
         self._state = np.array(reset.state)
         self.node.control.restart(self._state)
+        self._seen = self._observation.first(self._state, self.node.control.guard.last)
         self._sample_time_ns = now_ns()
         self._next_publication_ns = self._sample_time_ns
         self._publish()
@@ -135,7 +139,7 @@ class LockstepClock(ControlClock):
             newest_answer=episode.step - self._delay,
         )  # fmt: skip
         coming = self._sent.coming(episode.step * self.period_ns, 0, committed, decided=False)
-        time_step = episode.time_step(self._state, coming, episode.interval)
+        time_step = episode.time_step(self._seen, coming, episode.interval)
         self._published = (episode.number, episode.step)
         self._wait(Waiting.NOTHING if last else Waiting.PLAN)
         stamp_ns = self.node.get_clock().now().nanoseconds
@@ -154,7 +158,9 @@ class LockstepClock(ControlClock):
         if episode.end_reason == EndReason.FAULT:
             decision = self.node.control.safe(self._state, period)
         else:
-            decision = self.node.control.decide(episode.step, self._state, period, episode.step - self._delay)
+            decision = self.node.control.decide(
+                episode.step, self._state, period, episode.step - self._delay, self._seen
+            )
         self._wait(Waiting.BACKEND)
         request = StepBackend.Request(
             episode=episode.number, expected_step=episode.step, command=to_doubles(decision.command)
@@ -184,6 +190,8 @@ class LockstepClock(ControlClock):
             self._fault(f"step_backend: state {state.tolist()}, expected {self._state.size} finite numbers")
             return
         self._state, self._sample_time_ns = state, now_ns()
+        assert episode.interval is not None
+        self._seen = self._observation.following(self._seen, state, episode.interval.action)
         self._wait(Waiting.LEARNER)
         self._learner_done()
 

@@ -18,6 +18,9 @@ from mbrl_robot.control import Decision
 from mbrl_robot.episode import Episode, EpisodeRequest
 from mbrl_robot.executor import HOMING
 from mbrl_robot.nodes.clock import ControlClock
+from mbrl_robot.nodes.sensor_topics import subscribe
+from mbrl_robot.observed_history import ObservedHistory
+from mbrl_robot.sensor_states import SensorStates
 from mbrl_robot.sent_commands import SentCommands
 from mbrl_robot.state_estimation import JointStatesRefused, Sample, StateEstimator
 from mbrl_ros import qos
@@ -46,8 +49,11 @@ class RealtimeClock(ControlClock):
 
     def __init__(self, node: RobotNode) -> None:
         super().__init__(node)
-        self._estimator = StateEstimator(node.robot)
         self._timeout_ns = round(node.configuration.joint_states_timeout * 1e9)
+        sensors = SensorStates(node.robot, self._timeout_ns)
+        subscribe(node, sensors, node.health)
+        self._estimator = StateEstimator(node.robot, sensors=sensors)
+        self._history = ObservedHistory(node.robot.observation)
         self._offset = node.robot.command_offset
         self._origin_ns = 0
         self._arrival_ns = 0
@@ -162,6 +168,8 @@ class RealtimeClock(ControlClock):
 
     def _first(self, episode: Episode) -> None:
         self._sample = self._estimator.latest
+        assert self._sample is not None
+        self._history.begin(self._sample.state, self.node.control.guard.last)
         self._serve(episode, self._origin_ns)
 
     def _tick(self) -> None:
@@ -185,6 +193,9 @@ class RealtimeClock(ControlClock):
         apart_ns = self._sample.stamp_ns - before.stamp_ns
         if undecided or abs(apart_ns - (missed + 1) * self.period_ns) > LARGEST_IRREGULARITY * self.period_ns:
             self.node.statistics.irregular += 1
+            episode.invalidate()
+        assert episode.interval is not None
+        if not self._history.follow(self._sample.state, episode.interval.action, missed):
             episode.invalidate()
         episode.held(missed)
         if sample_age_ns > self._timeout_ns:
@@ -212,7 +223,7 @@ class RealtimeClock(ControlClock):
             episode.step, sample.state, 0 if last else self.committed_rows, decided=not self._undecided
         )
         coming = self._sent.coming(self._sample_ns, self._late_ns, committed, decided=not self._undecided)
-        time_step = episode.time_step(sample.state, coming, interval)
+        time_step = episode.time_step(self._history.state, coming, interval)
         self.node.publish_time_step(time_step, time_ns, sample.stamp_ns, interval)
         if last:
             self.node.finish_episode()
@@ -229,7 +240,9 @@ class RealtimeClock(ControlClock):
 
     def _decide(self, episode: Episode) -> None:
         assert self._sample is not None
-        decision = self.node.control.decide(episode.step, self._sample.state, self.node.spec.period)
+        decision = self.node.control.decide(
+            episode.step, self._sample.state, self.node.spec.period, seen=self._history.state
+        )
         self._last_command_ns = self.node.send(decision)
         self._late_ns = min(max(self._in_clock(self._last_command_ns) - self._sample_ns, 0), self.period_ns)
         self._sent.add(self._sample_ns + self._late_ns, decision.action)
@@ -265,7 +278,7 @@ class RealtimeClock(ControlClock):
         return time_ns
 
     def _sampled_ns(self, sample: Sample) -> int:
-        """When a sample was taken, in the clock of the periods: its stamp, if the source has our clock, else its arrival."""
+        """When a sample was taken, in the clock of the periods: its stamp, if the source has our clock, or arrival."""
         behind_ns = self.node.get_clock().now().nanoseconds - sample.stamp_ns
         sampled_ns = now_ns() - behind_ns
         return sampled_ns if 0 <= sample.arrival_ns - sampled_ns <= self.period_ns else sample.arrival_ns

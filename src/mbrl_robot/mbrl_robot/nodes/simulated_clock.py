@@ -112,6 +112,8 @@ class SimulatedClock(RealtimeClock):
 
     def _first(self, episode: Episode) -> None:
         self._sample = self._estimator.latest
+        assert self._sample is not None
+        self._history.begin(self._sample.state, self.node.control.guard.last)
         self._serve(episode, now_ns())
 
     def _advance(self, episode: Episode, step: int, sample: Sample) -> None:
@@ -126,6 +128,9 @@ class SimulatedClock(RealtimeClock):
         apart_ns = sample.stamp_ns - before.stamp_ns
         if undecided or abs(apart_ns - (missed + 1) * self.period_ns) > LARGEST_IRREGULARITY * self.period_ns:
             self.node.statistics.irregular += 1
+            episode.invalidate()
+        assert episode.interval is not None
+        if not self._history.follow(sample.state, episode.interval.action, missed):
             episode.invalidate()
         episode.held(missed)
         episode.advance(step)

@@ -19,6 +19,7 @@ from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend, StepBackend
 from mbrl_robot.command_delay import CommandDelay
 from mbrl_robot.delayed_simulation import DelayedSimulation
+from mbrl_robot.nodes.sensor_topics import SensorPublishers
 from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_robot.simulation_interface import START_STREAM, Simulation, SimulationError
 from mbrl_ros import qos
@@ -79,6 +80,7 @@ class SimulationNode(Node, ABC):
         self._joint_states = self.create_publisher(
             JointState, "joint_states", qos.JOINT_STATES, event_callbacks=qos.QUIET_PUBLISHER
         )
+        self._sensors = SensorPublishers(self, self._robot.estimation.sensors)
         self.create_service(ResetBackend, "reset_backend", self._reset)
         self._diverged = False
         # Before any tick: the first line that a process logs takes tens of milliseconds.
@@ -289,6 +291,8 @@ class SimulationNode(Node, ABC):
         message = JointState(name=self._joint_names)
         message.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
         message.position = array.array("d", state[:joints].tobytes())
-        message.velocity = array.array("d", state[joints:].tobytes())
+        message.velocity = array.array("d", state[joints : 2 * joints].tobytes())
+        # Before the joint states, which are taken together with the newest of them.
+        self._sensors.publish(self._simulation.readings(), stamp_ns)
         message.effort = array.array("d", self._simulation.effort.tobytes())
         self._joint_states.publish(message)

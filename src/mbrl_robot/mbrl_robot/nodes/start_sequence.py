@@ -192,13 +192,16 @@ class StartSequence:
             return
         assert self._goal is not None
         request = self._goal.request
+        start = np.array(request.start_state)
+        if start.size:
+            start = self._node.robot.observation.joint_state(start)
         self._called_ns, self._ask_again_after = now_ns(), ANSWER_TIMEOUT
         self._node.clock.resetting()
         self._reset_call = self._client.call_async(
             ResetBackend.Request(
                 episode=self._node.episode_number + 1,
                 seed=request.seed or self._node.configuration.seed,
-                state=to_doubles(request.start_state),
+                state=to_doubles(start),
             )
         )
         self._missing = ": reset_backend does not answer"
@@ -208,7 +211,7 @@ class StartSequence:
         if self._goal is None or self._reset_call is None or future is not self._reset_call:
             return
         response = future.result()
-        size = self._node.spec.state.size
+        size = self._node.robot.observation.whole.size
         if response is not None and response.pending:
             # As long as it is worked on, it may take its time.
             self._enter(Phase.RESETTING)
