@@ -96,7 +96,7 @@ def test_an_unknown_robot_ends_the_launch_and_is_named(tmp_path: Path, free_doma
     result = _launch_to_its_end(tmp_path, free_domain, "robot:=cartpool")
     assert result.returncode == 1
     names = ", ".join(sorted(path.name for path in ROBOTS.glob("*.yaml")))
-    assert "arm.yaml, cartpole.yaml" in names
+    assert "arm.yaml, arm_velocity.yaml" in names
     assert f"cartpool.yaml; in its folder: {names}" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
 
