@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mbrl_core.config import ConfigurationError, load_preset
+from mbrl_core.observed_task import task_on
 from mbrl_core.robot_file import load_robot
 from mbrl_core.tasks import TASKS, make_task, task_of_preset
 
@@ -85,10 +86,12 @@ def test_every_shipped_task_fits_a_shipped_robot(path: Path) -> None:
     users = [robot for robot in robots if kinds[robot.task] == task.kind]
     assert users
     for robot in users:
-        task.check_robot(robot.spec)
+        task_on(task, robot.spec)
+    plain = [robot.spec for robot in robots if robot.observation.plain]
     with pytest.raises(ConfigurationError, match="has .* states"):
-        task.check_robot(next(robot.spec for robot in robots if robot.observation.plain and robot.spec.state.size != task.state_size
-                              or robot.spec.action.size != task.action_size))  # fmt: skip
+        task.check_robot(
+            next(spec for spec in plain if (spec.state.size, spec.action.size) != (task.state_size, task.action_size))
+        )
 
 
 def test_a_preset_gives_everything_that_a_task_has() -> None:
