@@ -93,6 +93,7 @@ def _tune(options: argparse.Namespace) -> int:
     import torch
 
     from mbrl_core.config import ConfigurationError
+    from mbrl_core.observed_task import task_on
     from mbrl_core.robot_file import load_robot
     from mbrl_core.tasks import task_of_preset
     from mbrl_planner.nodes.configuration import PlannerNodeConfig
@@ -108,7 +109,7 @@ def _tune(options: argparse.Namespace) -> int:
     robot = load_robot(root() / "config" / "robots" / f"{options.robot}.yaml")
     preset = _preset("planner", options.planner, "planner")
     kind, config = same_kind(preset, _robot_tuning(options.robot))
-    task = task_of_preset(_preset("tasks", robot.task, "task"))
+    task = task_on(task_of_preset(_preset("tasks", robot.task, "task")), robot.spec)
     budget = options.margin * fraction * robot.spec.period
     print(f"{kind} for {robot.spec.name!r}: plans of {1e3 * budget:.1f} ms, {config.horizon} steps ahead", flush=True)
     stopwatch = Stopwatch(kind, robot.spec, task, _dynamics(options), options.plans)
