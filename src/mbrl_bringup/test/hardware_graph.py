@@ -205,10 +205,6 @@ class Hardware(Graph):
         """Somebody who could stop the robot is there."""
         self._stops = self.node.create_publisher(Bool, "emergency_stop", qos.LATCHED)
 
-    def press_stop(self) -> None:
-        """And does."""
-        self._stops.publish(Bool(data=True))
-
     def confirm(self) -> bool:
         """Says that the robot is at its start, again where it is refused since it still moves."""
         said = [self.call(Trigger, "confirm_reset")]
@@ -218,9 +214,12 @@ class Hardware(Graph):
         assert said[-1].success, (said[-1].message, self.screen)
         return True
 
-    def let_go(self) -> None:
-        """The button is out again; the latch of robot_node is another thing."""
-        self._stops.publish(Bool(data=False))
+    def command(self, *words: str, **how: Any) -> "subprocess.Popen[str]":
+        """`./mbrl WORDS` in another terminal, its keyboard a pipe."""
+        return subprocess.Popen(
+            [*COMMAND, *words], env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, **how,
+        )  # fmt: skip
 
     def move_by_hand(self, state: list[float]) -> None:
         """Puts the robot into a state, at once."""

@@ -46,7 +46,7 @@ def test_effort_robot_from_first_check_to_the_watchdog(hardware: Callable[..., H
     assert robot.quiet_for(0.5) and not robot.commands
     assert all(math.isnan(value) for value in robot.applied), "the controller has passed something on"
     assert robot.controller_states[-1].active == "none"
-    robot.hold_stop_ready()
+    stop = robot.command("robot", "stop", "--wait")
     robot.wait(lambda: robot.commands)
 
     # A person confirms; not while the robot moves.
@@ -69,14 +69,15 @@ def test_effort_robot_from_first_check_to_the_watchdog(hardware: Callable[..., H
     assert all(step.action_valid for step in steps[3:]) and steps[-1].controller == "planner"
 
     # The emergency stop in motion: damping, at once.
-    robot.press_stop()
+    said, _ = stop.communicate("\n", timeout=30.0)
+    assert stop.returncode == 0 and "emergency stop published" in said, said
     steps = robot.episode(episode)
     assert steps[-1].end_reason == TimeStep.FAULT
     robot.wait(lambda: robot.applied and robot.applied[0] < 0.0)
     robot.wait(lambda: abs(robot.velocity) < 0.05)
     assert robot.call(Trigger, "reset_emergency_stop").success
-    # What was pressed once stays on the latched topic for whoever comes later: it is let go.
-    robot.let_go()
+    robot.hold_stop_ready()
+    robot.wait(lambda: "emergency_stop" not in (robot.missing() or []))
 
     # Deactivated, the controller passes nothing on and the drive goes on with what it has: commands end.
     robot.wait(lambda: abs(robot.applied[0]) < 0.05)
@@ -121,6 +122,7 @@ def test_effort_robot_from_first_check_to_the_watchdog(hardware: Callable[..., H
         os.kill(robot.pid_of("robot_node"), signal.SIGKILL)
         robot.wait(lambda: robot.diagnostics["/watchdog"].get("state") == "tripped")
         robot.wait(lambda: abs(robot.velocity) < 0.05)
+        # It slows down by an effort against the motion.
         assert robot.applied[0] <= 0.0
     finally:
         robot.end(manager)
@@ -128,9 +130,13 @@ def test_effort_robot_from_first_check_to_the_watchdog(hardware: Callable[..., H
 
 @pytest.mark.parametrize(
     ("interface", "action", "moves"),
-    [("velocity", 0.8, lambda robot: robot.velocity > 0.3), ("position", 0.6, lambda robot: robot.position > 0.5)],
+    [
+        ("effort", 0.5, lambda robot: robot.velocity > 0.3),
+        ("velocity", 0.8, lambda robot: robot.velocity > 0.3),
+        ("position", 0.6, lambda robot: robot.position > 0.5),
+    ],
 )
-def test_velocity_and_position_robots_go_home_and_run(
+def test_robots_of_every_interface_go_home_and_run(
     interface: str, action: float, moves: Callable[[Hardware], bool], hardware: Callable[..., Hardware]
 ) -> None:
     robot = hardware(interface, reset="homing", settings={"hardware": {"homing_speeds": [0.5]}})

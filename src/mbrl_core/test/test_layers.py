@@ -26,6 +26,7 @@ TORCH_FREE = (
     "mbrl_robot.nodes.mujoco_node",
     "mbrl_robot.nodes.dart_node",
     "mbrl_robot.nodes.robot_node",
+    "mbrl_robot.nodes.hardware_node",
     "mbrl_policy.nodes.recorder_node",
     "mbrl_policy.nodes.explore_node",
     "mbrl_policy.nodes.teleop_node",

@@ -27,10 +27,10 @@ class Homing:
 
     The wanted velocity is proportional to what is left of the way, within the speed limit. position: a ramp from where
     the joint is, that never leads it by more than half a second of way. velocity: that velocity. effort: a
-    proportional-integral controller of the velocity, whose answer is an acceleration that `efforts`, the robot's inverse
-    dynamics, turns into efforts (computed torque: Spong, Hutchinson and Vidyasagar 2006, section 8.3); without them it
-    is the effort itself, with `gains` [action_size] in normalised action per m/s or rad/s. The integral part carries
-    what the model does not know, and stops growing where the action reaches its limits.
+    proportional-integral controller of the velocity, whose answer is an acceleration that `efforts`, the robot's
+    inverse dynamics, turns into efforts (computed torque: Spong, Hutchinson and Vidyasagar 2006, section 8.3); without
+    them it is the effort itself, with `gains` [action_size] in normalised action per m/s or rad/s. The integral part
+    carries what the model does not know, and stops growing where the action reaches its limits.
 
     Joints without position limits take the shorter way round. Raises SpecError where speeds or gains are no positive
     numbers.

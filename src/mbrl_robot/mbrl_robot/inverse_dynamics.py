@@ -10,7 +10,7 @@ from mbrl_core.specs import Array
 
 
 class InverseDynamics:
-    """Recursive Newton-Euler through MuJoCo (mj_inverse). Raises SpecError and FileNotFoundError as `load_mjcf` does."""
+    """Recursive Newton-Euler through MuJoCo (mj_inverse). Raises SpecError, FileNotFoundError as `load_mjcf` does."""
 
     def __init__(self, robot: Robot) -> None:
         self._mjcf = load_mjcf(robot)

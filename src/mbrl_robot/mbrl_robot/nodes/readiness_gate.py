@@ -26,9 +26,9 @@ class ReadinessGate:
     """Shut, it lets no command out. It opens when every check passes at once.
 
     Where the line to the robot is lost (readiness.LINK), or hardware_node falls silent, the running episode ends with
-    FAULT, the safe action is sent once more, and it shuts: a robot that comes back is not moved before all checks have
-    passed again. Where another check fails the episode ends likewise, but the safe action goes on, since the last
-    command of a robot that nobody commands would act for ever.
+    FAULT, the safe action for an unknown state is sent, since it may act for ever, and it shuts: a robot that comes
+    back is not moved before all checks have passed again. Where another check fails the episode ends likewise, but the
+    safe action goes on.
     """
 
     def __init__(self, node: RobotNode, required: bool) -> None:
@@ -37,7 +37,8 @@ class ReadinessGate:
         self.is_open = not required
         self._results: dict[str, str] = {}
         self._heard_ns = 0
-        self._last_words = False
+        # Control periods in which something is still sent; None: for as long as it is open.
+        self._periods_left: int | None = None
         if required:
             node.create_subscription(
                 DiagnosticStatus, "readiness", self._take, qos.LATCHED, event_callbacks=qos.QUIET_SUBSCRIPTION
@@ -53,13 +54,19 @@ class ReadinessGate:
         # At rest it has to be before the first command; later that is for whoever serves reset_backend.
         return "; ".join(failures(self._results, AT_START if self.is_open else ()))
 
+    @property
+    def is_last_word(self) -> bool:
+        """Whether what is sent now may act for ever: it must not depend on a state that will have been long ago."""
+        return self._periods_left is not None
+
     def check(self, states_come: bool) -> None:
         """Called every control period; whether joint_states come."""
         if not (self.required and self.is_open):
             return
-        if self._last_words:
-            # The command of the last period was the last one.
+        if self._periods_left is not None:
             if self._node.episode is None:
+                self._periods_left -= 1
+            if self._periods_left < 0:
                 self._shut()
         elif not states_come:
             self._lose("joint_states: stale")
@@ -88,12 +95,12 @@ class ReadinessGate:
         self._node.get_logger().info("all checks have passed: commands begin")
 
     def _lose(self, why: str) -> None:
-        if not self._last_words:
-            self._last_words = True
+        if self._periods_left is None:
+            self._periods_left = 1
             self._fault(why)
 
     def _shut(self) -> None:
-        self.is_open = self._last_words = False
+        self.is_open, self._periods_left = False, None
         self._say_why_not()
         self._node.get_logger().error("no more commands before all checks have passed again")
 

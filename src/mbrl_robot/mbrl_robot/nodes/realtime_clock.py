@@ -285,6 +285,8 @@ class RealtimeClock(ControlClock):
 
     def _state_or_none(self, time_ns: int) -> Array | None:
         sample = self._estimator.latest
+        if self.node.gate.is_last_word and self.node.spec.action.interfaces[0] != "position":
+            return None
         if sample is None or time_ns - sample.arrival_ns > self._timeout_ns:
             return None
         return sample.state
