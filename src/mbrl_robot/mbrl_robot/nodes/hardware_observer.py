@@ -37,6 +37,7 @@ class HardwareObserver:
         self._topic = robot.command_topic
         self._controller = controller
         self._estimator = StateEstimator(robot)
+        self._velocities = slice(len(robot.joints), 2 * len(robot.joints))
         self._refused = ""
         self._description: str | None = None
         self._heard: dict[str, tuple[str, int]] = {}
@@ -119,7 +120,7 @@ class HardwareObserver:
             self._refused = str(error)
             return
         if sample is not None:
-            self._speeds.append((now_ns(), np.abs(sample.state[len(sample.state) // 2 :])))
+            self._speeds.append((now_ns(), np.abs(sample.state[self._velocities])))
         self._refused = ""
         self._stamps = [*self._stamps[1 - STAMPS :], stamp_ns]
 
