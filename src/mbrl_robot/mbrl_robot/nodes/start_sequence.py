@@ -211,15 +211,16 @@ class StartSequence:
         if self._goal is None or self._reset_call is None or future is not self._reset_call:
             return
         response = future.result()
-        size = self._node.robot.observation.whole.size
+        sizes = self._reset_sizes()
         if response is not None and response.pending:
             # As long as it is worked on, it may take its time.
             self._enter(Phase.RESETTING)
             self._missing, self._ask_again_after = f": {response.message}", PENDING_PERIOD
         elif response is None or not response.success:
             self.fail(f"reset_backend: {'no answer' if response is None else response.message}")
-        elif len(response.state) != size or not np.isfinite(response.state).all():
-            self.fail(f"reset_backend: state {list(response.state)}, expected {size} finite numbers")
+        elif len(response.state) not in sizes or not np.isfinite(response.state).all():
+            expected = " or ".join(str(size) for size in sizes)
+            self.fail(f"reset_backend: state {list(response.state)}, expected {expected} finite numbers")
         else:
             self._missing = ": no joint_states newer than the reset"
             self._enter(Phase.STATE)
@@ -231,6 +232,12 @@ class StartSequence:
                 required_model_version=request.required_model_version,
             )
             self._node.clock.begin(response, episode_request, request.controller, self._started)
+
+    def _reset_sizes(self) -> tuple[int, ...]:
+        """Lockstep starts from the whole state; otherwise sensors tell the rest of it, and joints are enough."""
+        robot = self._node.robot
+        whole, joints = robot.observation.whole.size, 2 * len(robot.joints)
+        return (whole,) if self._node.configuration.mode == "lockstep" or whole == joints else (whole, joints)
 
     def _started(self) -> None:
         self._conclude(success=True, text="")
