@@ -34,8 +34,8 @@ class DartSimulation:
     exactly, but a stop of that joint takes the rotor's momentum without passing it on to what carries the joint.
 
     Raises SpecError when dartpy is missing, DART cannot read the description, its joints are not the robot file's, the
-    control period is no multiple of the time step, or the robot is not driven by efforts or has sensors; FileNotFoundError when the
-    description does not exist.
+    control period is no multiple of the time step, or the robot is not driven by efforts or has sensors;
+    FileNotFoundError when the description does not exist.
     """
 
     def __init__(
