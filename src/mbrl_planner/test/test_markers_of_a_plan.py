@@ -37,7 +37,7 @@ def test_markers_of_a_plan(make_graph: Callable[..., Graph]) -> None:
         graph.until(lambda: graph.planner._plan_publisher.get_subscription_count() == 2)
         graph.publish_spec()
         graph.publish_task(obstacles=[0.5, 0.3, 0.1])
-        graph.publish_model(model_message(learned_model(members=2), 1))
+        graph.publish_model(model_message(learned_model(members=1), 1))
         graph.select("planner")
         graph.until(lambda: graph.planner._controller is not None and graph.planner._hot)
         plan = plan_from_message(graph.answer(0), SPEC)
