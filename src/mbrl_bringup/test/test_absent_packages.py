@@ -74,6 +74,14 @@ def test_nothing_is_started_without_gazebo(file: str, tmp_path: Path) -> None:
     assert not run.exists(), "a launch that starts keeps a log"
 
 
+@pytest.mark.skipif(is_here("controller_manager"), reason="ros2_control is installed")
+def test_hardware_without_ros2_control_names_everything_at_once(tmp_path: Path) -> None:
+    with pytest.raises(
+        LaunchFileError, match=r"not installed: controller_manager, joint_state_.*apt install ros-.*-ros2-"
+    ):
+        expand(ROOT / "launch" / "hardware.launch.yaml", {}, tmp_path)
+
+
 def test_one_package_that_is_missing_is_the_one_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in make_prefix(tmp_path / "prefix").items():
         monkeypatch.setenv(name, value)

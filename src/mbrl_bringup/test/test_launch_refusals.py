@@ -25,7 +25,7 @@ REFUSED = {
     ),
     "command that complains": ("  - let: {name: a, value: \"$(command 'ls /no/such')\"}", 2, "/no/such"),
     "missing command": ('  - let: {name: a, value: "$(command no_such_program)"}', 2, "'no_such_program' cannot be"),
-    "quoted args": (NODE + ", args: \"a 'b c'\"}", 2, "quotes in args are not supported"),
+    "quoted args": (NODE + ", args: \"a 'b c'\"}", 2, "' outside a substitution is not supported"),
     "unknown variable": (NODE + ', name: "$(var nothing)"}', 2, "no argument or variable 'nothing'"),
     "environment": (NODE + ', name: "$(env MBRL_NOT_SET)"}', 2, "variable MBRL_NOT_SET is not set"),
     "boolean as respawn": (NODE + ", respawn: true}", 2, "respawn must be a string, got True"),

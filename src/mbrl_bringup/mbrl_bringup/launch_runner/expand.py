@@ -16,7 +16,7 @@ from . import values
 from .description import Argument, LaunchDescription, Node
 from .packages import PackageError, find_executable
 from .source import Attributes, LaunchFileError, Located, read
-from .substitutions import Scope, SubstitutionError, substitute, truth
+from .substitutions import Scope, SubstitutionError, split_words, substitute, truth
 
 _CONDITIONS = frozenset({"if", "unless"})
 _NAMESPACE = "ros_namespace"  # the variable that the real launch keeps it in; a group ends its effect
@@ -191,14 +191,15 @@ class _Expansion:
         )
 
     def _words(self, given: Located | None) -> Iterable[str]:
+        """What a substitution gives stays one word, whatever it has in it."""
         if given is None:
             return
-        text = given.text("args")
-        if any(character in text for character in "\"'\\"):
-            raise given.error(f"quotes in args are not supported here, in {text!r}")
-        # A substitution stays one word, whatever it comes to.
-        for found in re.finditer(r"(?:\$\([^()]*\)|\S)+", text):
-            yield self._substitute(given, found[0])
+        try:
+            words = split_words(given.text("args"))
+        except SubstitutionError as error:
+            raise given.error(str(error)) from error
+        for word in words:
+            yield self._substitute(given, word)
 
     def _parameters(
         self, given: Located | None, name: str | None, namespace: str | None

@@ -59,6 +59,24 @@ def truth(text: str) -> bool:
     raise SubstitutionError(f"a condition must be true, false, 1 or 0, got {text!r}")
 
 
+def split_words(text: str) -> list[str]:
+    """The words of a command line with its substitutions still in it: blanks within `$(...)` part nothing.
+
+    Raises:
+        SubstitutionError: quotes outside a substitution, which the real launch would take away.
+    """
+    words, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth == 0 and character in "'\"\\":
+            raise SubstitutionError(f"{character} outside a substitution is not supported, in {text!r}")
+        if depth == 0 and character.isspace():
+            words.append("")
+        else:
+            words[-1] += character
+    return [word for word in words if word]
+
+
 class _Reader:
     """Reads and replaces in one pass, left to right."""
 

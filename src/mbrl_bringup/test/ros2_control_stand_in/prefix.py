@@ -8,6 +8,9 @@ from pathlib import Path
 EXECUTABLES = {
     "controller_manager": {"ros2_control_node": "manager_node", "spawner": "spawner"},
     "robot_state_publisher": {"robot_state_publisher": "state_publisher"},
+    "joint_state_broadcaster": {},
+    "forward_command_controller": {},
+    "xacro": {},
 }
 # Where the manager finds a robot file with the MJCF that moves.
 PHYSICS = "STAND_IN_PHYSICS"
