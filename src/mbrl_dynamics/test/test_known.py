@@ -22,7 +22,7 @@ from mbrl_dynamics.rollout import differentiable_rollout, rollout
 from mbrl_robot.simulation import MujocoSimulation
 
 CONFIG = Path(__file__).parents[3] / "config"
-ROBOTS = sorted(path.stem for path in (CONFIG / "robots").glob("*.yaml"))
+ROBOTS = sorted(path.stem for path in (CONFIG / "robots").glob("*.yaml") if load_robot(path).observation.plain)
 
 
 def robot_and_model(name: str, **parameters: object) -> tuple[Robot, Mujoco]:
@@ -39,6 +39,12 @@ def simulated(robot: Robot, start: np.ndarray, actions: np.ndarray, substeps: in
     states = [simulation.reset(start)]
     states.extend(simulation.step(action) for action in actions)
     return np.array(states)
+
+
+def test_a_robot_that_is_seen_by_its_positions_alone_is_refused() -> None:
+    assert "pendulum_positions" not in ROBOTS
+    with pytest.raises(ModelError, match="planning through MuJoCo needs a state of positions and velocities"):
+        robot_and_model("pendulum_positions")
 
 
 @pytest.mark.parametrize("threads", [1, 2])

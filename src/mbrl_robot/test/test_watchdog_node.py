@@ -204,7 +204,7 @@ def test_bad_commands_do_not_hold_it_off_and_bad_joint_states_are_counted(graph:
     graph.wait(lambda: graph.refused("watchdog", "command/non_finite") > 0)
     bad_states = {
         "missing_joint": JointState(name=["slider"], position=[0.0], velocity=[9.0]),
-        "non_finite": JointState(name=["slider", "hinge"], position=[0.0, 0.0], velocity=[float("nan"), 0.0]),
+        "non_finite": JointState(name=["slider", "hinge"], position=[float("nan"), 0.0], velocity=[0.0, 0.0]),
     }
     for kind, message in bad_states.items():
 
