@@ -74,9 +74,9 @@ class Hardware(Graph):
         self._stops: Any = None
 
     def _short_lease(self) -> Path:
-        """A profile with which a process that was killed leaves the graph after 4 s, not after 20."""
+        """A profile with which a process that was killed leaves the graph after 3 s, not after 20."""
         text = (ROOT / "config" / "dds" / "fastdds_local.xml").read_text()
-        lease = "<leaseDuration><sec>4</sec></leaseDuration><leaseAnnouncement><sec>1</sec></leaseAnnouncement>"
+        lease = "<leaseDuration><sec>3</sec></leaseDuration><leaseAnnouncement><sec>1</sec></leaseAnnouncement>"
         file = self.folder / "fastdds.xml"
         file.write_text(text.replace("<discovery_config>", f"<discovery_config>{lease}"))
         return file

@@ -141,12 +141,12 @@ def test_robots_of_every_interface_go_home_and_run(
 ) -> None:
     robot = hardware(interface, reset="homing", settings={"hardware": {"homing_speeds": [0.5]}})
     robot.wait(lambda: robot.missing() == ["emergency_stop"])
-    robot.move_by_hand([0.4, 0.0, 0.0, 0.0])
+    robot.move_by_hand([0.2, 0.0, 0.0, 0.0])
     robot.hold_stop_ready()
     robot.wait(lambda: robot.commands)
     # The safe action does not move it: velocity zero, or the position that it has.
-    robot.spin(0.5)
-    assert abs(robot.position - 0.4) < 0.02
+    robot.spin(0.3)
+    assert abs(robot.position - 0.2) < 0.02
 
     fastest: list[float] = []
     result = robot.send_goal(required_controllers=["planner"], controller="planner")
