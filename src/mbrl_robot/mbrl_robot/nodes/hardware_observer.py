@@ -24,6 +24,10 @@ COMMANDERS = ("robot", "watchdog")
 # What was said on /diagnostics counts for so long.
 HEARSAY_NS = 3_000_000_000
 STAMPS = 50
+WATCHDOG = "watchdog"
+# What rclpy calls a node whose name has not been heard yet, and how long that may take.
+UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
+NAMING_NS = 2_000_000_000
 
 
 class HardwareObserver:
@@ -39,12 +43,13 @@ class HardwareObserver:
         self._estimator = StateEstimator(robot)
         self._velocities = slice(len(robot.joints), 2 * len(robot.joints))
         self._refused = ""
+        self._nameless: dict[bytes, int] = {}
         self._description: str | None = None
         self._heard: dict[str, tuple[str, int]] = {}
         self._stamps: list[int] = []
         self._speeds: list[tuple[int, Array]] = []
         namespace = node.get_namespace().rstrip("/")
-        self._watchdog_name = f"{namespace}/watchdog"
+        self._watchdog_name = f"{namespace}/{WATCHDOG}"
         # diagnostic_updater leaves the namespace out unless its parameter use_fqn is set.
         activity = f"{manager}: Controllers Activity"
         self._activity_names = (f"{namespace}/{activity}",) + (() if namespace else (activity,))
@@ -95,7 +100,7 @@ class HardwareObserver:
             controllers=self._controllers(),
             controller_state=self._said_lately("controller", time_ns),
             watchdog_state=self._said_lately("watchdog", time_ns),
-            emergency_stops=self._node.count_publishers("emergency_stop"),
+            emergency_stops=self._emergency_stops(),
             others=self._others(),
         )
 
@@ -146,15 +151,34 @@ class HardwareObserver:
         found = self._node.get_subscriptions_info_by_topic(self._topic)
         return sum(info.node_name == self._controller for info in found)
 
+    def _emergency_stops(self) -> int:
+        """Who could stop the robot: not the watchdog, which only repeats to a new robot_node what it has heard."""
+        namespace = self._node.get_namespace()
+        return sum(
+            info.node_name != UNKNOWN_NODE and (info.node_namespace, info.node_name) != (namespace, WATCHDOG)
+            for info in self._node.get_publishers_info_by_topic("emergency_stop")
+        )
+
     def _others(self) -> tuple[str, ...]:
-        """Who else publishes commands, and a second one of those who may."""
+        """Who else publishes commands, and a second one of those who may.
+
+        Publishers are discovered a little before their names: a nameless one counts when it stays so.
+        """
         expected = [*COMMANDERS]
         found = []
+        time_ns = now_ns()
+        nameless: dict[bytes, int] = {}
         for info in self._node.get_publishers_info_by_topic(self._topic):
+            if info.node_name == UNKNOWN_NODE:
+                key = bytes(info.endpoint_gid)
+                nameless[key] = self._nameless.get(key, time_ns)
+                if time_ns - nameless[key] < NAMING_NS:
+                    continue
             if info.node_namespace == self._node.get_namespace() and info.node_name in expected:
                 expected.remove(info.node_name)
             else:
                 found.append(_full_name(info))
+        self._nameless = nameless
         return tuple(sorted(found))
 
 
