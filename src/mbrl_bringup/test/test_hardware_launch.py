@@ -109,7 +109,7 @@ def test_effort_robot_from_first_check_to_the_watchdog(hardware: Callable[..., H
     try:
         spawner = ("controller_manager", "spawner")
         robot.start_alone(*spawner, "joint_state_broadcaster").wait(30.0)
-        robot.wait(lambda: robot.missing() == ["controller", "controller_active"])
+        robot.wait(lambda: robot.missing() == ["controller", "controller_active"] and robot.applied)
         assert robot.quiet_for(0.3) and math.isnan(robot.applied[0])
         robot.start_alone(*spawner, "effort_controller").wait(30.0)
         before = len(robot.commands)
