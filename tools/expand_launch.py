@@ -102,14 +102,6 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
         {"namespace": "fleet/one", "robot": "pendulum", "planner": "ilqr", "run_directory": "/tmp/a run"},
     ),
     "hardware_default": ("launch/hardware.launch.yaml", {}),
-    "hardware_own_robot": (
-        "launch/hardware.launch.yaml",
-        {
-            "robot": "/tmp/a robot/own.yaml",
-            "description": "/tmp/arm.urdf.xacro",
-            "controllers": "/tmp/controllers.yaml",
-        },
-    ),
     "hardware_changed": (
         "launch/hardware.launch.yaml",
         {
