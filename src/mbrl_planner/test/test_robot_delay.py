@@ -47,7 +47,7 @@ def test_approach_is_where_the_command_acts(periods: float) -> None:
     robot, task = late_robot(periods)
     actions = np.random.default_rng(3).uniform(-1.0, 1.0, (STEPS, 1))
     controller = Recorded(actions)
-    simulation = DelayedSimulation(MujocoSimulation(robot))
+    simulation = DelayedSimulation(MujocoSimulation(robot), robot)
     run_trial(simulation, controller, task, robot.spec, STEPS - 3)
     objective = SimulatedObjective(robot, task)
     # The same episode at a hundredth of the control period.
@@ -90,7 +90,7 @@ def test_plans_tell_the_state_in_which_each_row_is_sent(periods: float) -> None:
     controller = PredictiveController(Ramp(robot, task))  # type: ignore[arg-type]
     random = np.random.default_rng(0)
     steps = Recorded(random.uniform(-1.0, 1.0, (STEPS, 1)))
-    run_trial(DelayedSimulation(MujocoSimulation(robot)), steps, task, robot.spec, 8)
+    run_trial(DelayedSimulation(MujocoSimulation(robot), robot), steps, task, robot.spec, 8)
     time_step = steps.time_steps[5]
     plan = controller.answer(time_step).plan
     assert plan.predicted_states is not None and plan.predicted_std is not None
@@ -110,7 +110,7 @@ def test_plans_tell_the_state_in_which_each_row_is_sent(periods: float) -> None:
 def test_time_steps_of_a_trial_tell_what_acted() -> None:
     robot, task = late_robot(1.5)
     steps = Recorded(np.linspace(-1.0, 1.0, STEPS)[:, None])
-    trial = run_trial(DelayedSimulation(MujocoSimulation(robot)), steps, task, robot.spec, 10)
+    trial = run_trial(DelayedSimulation(MujocoSimulation(robot), robot), steps, task, robot.spec, 10)
     sent = steps.actions[:, 0]
     expected = [0.0, 0.5 * sent[0], *(0.5 * (sent[k - 2] + sent[k - 1]) for k in range(2, 10))]
     assert trial.action[:, 0] == pytest.approx(expected)
@@ -121,7 +121,7 @@ def test_a_way_that_is_not_finite_is_no_plan() -> None:
     robot, task = late_robot(1.0)
     objective = SimulatedObjective(robot, task)
     steps = Recorded(np.zeros((STEPS, 1)))
-    run_trial(DelayedSimulation(MujocoSimulation(robot)), steps, task, robot.spec, 3)
+    run_trial(DelayedSimulation(MujocoSimulation(robot), robot), steps, task, robot.spec, 3)
     bad = dataclasses.replace(steps.time_steps[1], state=np.full(4, np.inf))
     with pytest.raises(PlanningError, match="acts is predicted as"):
         approach(objective, robot.spec, bad, 0)

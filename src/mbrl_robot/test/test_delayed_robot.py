@@ -58,7 +58,8 @@ def test_lockstep_tells_what_acted_and_what_will(graph: Graph, tmp_path: Path) -
     assert spec.delay == 1.5 * PERIOD and spec.interface_hash == graph.spec.interface_hash
     steps = [time_step_from_message(message, spec) for message in graph.episode(result.episode)]
     sent = np.array([plans[step].actions[0] for step in range(20)])
-    simulation = DelayedSimulation(MujocoSimulation(load_robot(path)))
+    robot = load_robot(path)
+    simulation = DelayedSimulation(MujocoSimulation(robot), robot)
     simulation.reset(steps[0].state)
     for before, after in pairwise(steps):
         assert simulation.step(sent[before.step][None]).tobytes() == after.state.tobytes()

@@ -108,7 +108,7 @@ def test_pieces_of_a_late_line() -> None:
 def test_simulation_is_late_by_exactly_the_delay(periods: float) -> None:
     """Against one whose commands are changed by hand, at the times at which they act."""
     robot = with_delay(periods)
-    late, by_hand = DelayedSimulation(MujocoSimulation(robot)), MujocoSimulation(robot)
+    late, by_hand = DelayedSimulation(MujocoSimulation(robot), robot), MujocoSimulation(robot)
     start = np.array([0.1, 3.0, 0.0, 0.2])
     late.reset(start)
     by_hand.reset(start)
