@@ -23,8 +23,16 @@ case $kind in
             file=$config/no_overrides.yaml
         fi
         ;;
+    controller)
+        # Name of the controller that takes the commands: CONTROLLER/commands, by default that of the interface.
+        if $own; then file=$robot; else file=$config/robots/$robot.yaml; fi
+        topic=$(sed -n 's/^ *command_topic: *"\{0,1\}\([^" ]*\)\/commands.*/\1/p' "$file" 2> /dev/null | head -n 1)
+        interface=$(sed -n 's/.*interface: *\([a-z]*\).*/\1/p' "$file" 2> /dev/null | head -n 1)
+        topic=${topic:-${interface:-effort}_controller}
+        file=${topic##*/}
+        ;;
     *)
-        echo "robot_files.sh: got $kind, expected robot or tuning" >&2
+        echo "robot_files.sh: got $kind, expected robot, tuning or controller" >&2
         exit 2
         ;;
 esac

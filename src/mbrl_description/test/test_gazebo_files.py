@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What no format checker sees: plugin names, topics, joint references, controllers and the launch file."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -249,8 +250,11 @@ def test_ros2_control_path_has_controllers_and_no_forces() -> None:
         description["robot_description"] == "$(command 'xacro $(var xacro_file) controllers:=$(var controllers_file)')"
     )
     assert description["use_sim_time"] is True
-    controllers = nodes["spawn_controllers"]["args"].split()[:2]
+    assert nodes["spawn_controllers"]["args"].split()[:2] == ["joint_state_broadcaster", "$(var"]
+    script = LAUNCH.parent / "robot_files.sh"
     for name in IN_GAZEBO:
         manager = load(FOLDERS.controllers(name))["controller_manager"]["ros__parameters"]
-        assert set(controllers) <= set(manager)
+        command = ["sh", str(script), str(LAUNCH.parents[1] / "config"), "controller", name]
+        controller = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert {"joint_state_broadcaster", controller} <= set(manager)
     assert not {"robot_bridge", "command_splitter"} & set(nodes)
