@@ -116,7 +116,7 @@ class Hardware(Graph):
         self._arguments = [
             f"description:={self.folder / 'description.urdf.xacro'}",
             f"controllers:={self.folder / 'controllers.yaml'}",
-            f"controller:={interface}_controller",
+            f"command_controller:={interface}_controller",
             f"parameters:={self.folder / 'parameters.yaml'}",
         ]
 
@@ -134,7 +134,7 @@ class Hardware(Graph):
         )  # fmt: skip
 
     def _small_launch_file(self) -> Path:
-        names = ("robot", "description", "controllers", "controller", "reset", "dry_run", "parameters")
+        names = ("robot", "description", "controllers", "command_controller", "reset", "dry_run", "parameters")
         given = "\n".join(f"        - {{name: {name}, value: $(var {name})}}" for name in names)
         nodes = "".join(
             f"""  - node:

@@ -2,9 +2,12 @@
 """The runner makes of every launch file what the real `ros2 launch` makes of it (tools/expand_launch.py)."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from stand_in_packages import make_prefix
 
 from mbrl_bringup.launch_runner.expand import declared_arguments, expand
@@ -70,3 +73,21 @@ def test_an_argument_that_no_file_declares_is_refused() -> None:
 def test_a_number_that_is_none_is_refused() -> None:
     with pytest.raises(LaunchFileError, match=r"mbrl\.launch\.yaml:\d+: the value 'many' is not of type int"):
         expand(ROOT / "launch" / "mbrl.launch.yaml", {"trials": "many"}, LOG)
+
+
+def _includes(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for entry in entries:
+        if "include" in entry:
+            yield entry["include"]
+        yield from _includes(entry.get("group", []))
+
+
+@pytest.mark.parametrize("file", LAUNCH_FILES, ids=lambda file: file.stem)
+def test_what_an_included_file_declares_too_is_given_to_it(file: Path) -> None:
+    """Arguments hold in included files: one of the same name that means something else would go in unasked."""
+    own = {argument.name for argument in declared_arguments(file, LOG)}
+    for include in _includes(yaml.safe_load(file.read_text())["launch"]):
+        name = include["file"].removeprefix("$(dirname)/")
+        declared = {argument.name for argument in declared_arguments(ROOT / "launch" / name, LOG)}
+        given = {argument["name"] for argument in include["arg"]}
+        assert own & declared <= given, f"{file.name} includes {name} without giving it all that both declare"
