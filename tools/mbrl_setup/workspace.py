@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -92,3 +93,14 @@ def build(places: Places, progress: Progress, outdated: list[str], gone: list[st
         directory=places.state,
         purpose="Building the packages",
     )
+    for name in outdated:
+        forget_removed(places.install / name)
+
+
+def forget_removed(folder: Path) -> None:
+    """Removes links to files that the checkout no longer has: colcon leaves them, and who lists robots finds them."""
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            entry = Path(parent, name)
+            if entry.is_symlink() and not entry.exists():
+                entry.unlink()

@@ -223,6 +223,18 @@ def test_nodes_share_no_memory_in_which_a_killed_one_could_hold_a_lock(free_doma
         assert done.stdout == "[]\n"
 
 
+def test_files_that_the_checkout_no_longer_has_are_forgotten(tmp_path: Path) -> None:
+    kept, removed = tmp_path / "kept.yaml", tmp_path / "removed.yaml"
+    installed = tmp_path / "install" / "share"
+    installed.mkdir(parents=True)
+    for file in (kept, removed):
+        file.touch()
+        (installed / file.name).symlink_to(file)
+    removed.unlink()
+    workspace.forget_removed(tmp_path / "install")
+    assert [entry.name for entry in installed.iterdir()] == ["kept.yaml"]
+
+
 def test_set_up_runs_one_at_a_time_and_a_killed_one_lets_go(checkout: Path) -> None:
     program = (
         f"import sys, time; sys.path.insert(0, {str(ROOT / 'tools')!r})\n"
