@@ -98,9 +98,9 @@ class LockstepClock(ControlClock):
         if self._synchronise:
             episode.required_model_version = max(request.required_model_version, self._model_version)
         self.node.control.guard.restart()
-        self._sent.restart(self.node.control.guard.last)
         self._state = np.array(reset.state)
         self.node.control.restart(self._state)
+        self._sent.restart(self.node.control.guard.last)
         self._seen = self._observation.first(self._state, self.node.control.guard.last)
         self._sample_time_ns = now_ns()
         self._next_publication_ns = self._sample_time_ns
