@@ -2,11 +2,14 @@
 """robot_node and mujoco_node in realtime, as processes over DDS."""
 
 import math
+import signal
+import threading
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from robot_graph import Graph
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
@@ -233,3 +236,19 @@ def test_diagnostics_carry_the_figures_of_the_clock(running: Graph) -> None:
     )  # fmt: skip
     assert all(np.isfinite(float(figures[name])) for name in names)
     assert int(figures["ticks"]) > 40
+
+
+def test_a_backend_that_does_not_answer_is_asked_again_by_a_client_made_anew(graph: Graph) -> None:
+    mujoco = graph.start("mujoco")
+    graph.start("robot")
+    states: list[JointState] = []
+    graph.node.create_subscription(JointState, "joint_states", states.append, qos.JOINT_STATES)
+    graph.wait(lambda: states and graph.node.count_clients("reset_backend") == 1, 20.0)
+    mujoco.send_signal(signal.SIGSTOP)
+    # Longer than an answer is waited for, so that the first client is gone when the backend wakes up.
+    waker = threading.Timer(4.0, mujoco.send_signal, (signal.SIGCONT,))
+    waker.start()
+    result = graph.start_episode(max_steps=5)
+    waker.join()
+    assert result.success, result.message
+    assert len(graph.episode(result.episode)) == 6

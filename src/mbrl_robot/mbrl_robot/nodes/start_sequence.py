@@ -187,6 +187,8 @@ class StartSequence:
     def _reset(self) -> None:
         if self._reset_call is not None and now_ns() - self._called_ns < self._ask_again_after * 1e9:
             return
+        if self._reset_call is not None and not self._reset_call.done():
+            self._renew_client()
         self._missing = ": no backend serves reset_backend"
         if not self._client.service_is_ready():
             return
@@ -206,6 +208,16 @@ class StartSequence:
         )
         self._missing = ": reset_backend does not answer"
         self._reset_call.add_done_callback(self._was_reset)
+
+    def _renew_client(self) -> None:
+        """Where nobody answers, the two sides may have found each other by half: seen once in some dozen kills of a
+        backend, for good. A client that is made anew is discovered anew.
+        """
+        assert self._reset_call is not None
+        self._client.remove_pending_request(self._reset_call)
+        self._reset_call = None
+        self._node.destroy_client(self._client)
+        self._client = self._node.create_client(ResetBackend, "reset_backend")
 
     def _was_reset(self, future: Future) -> None:
         if self._goal is None or self._reset_call is None or future is not self._reset_call:
