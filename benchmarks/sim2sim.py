@@ -6,11 +6,14 @@ handed over as checkpoints to a graph with `backend:=dart`, where the learner go
 _sim2sim.py says what the runs are. Bars, each a one-sided 95 % bootstrap bound of the interquartile mean over seeds:
 
     ROBOT_planner_S     planning through the transferred model after one trial of adaptation in DART
-    ROBOT_policy_S      the policy that one round of distilling makes of the transferred model and one trial in DART
+    ROBOT_policy_S      the transferred policy as it comes, without any trial of adaptation
 
-S = (R - R_random) / (R_oracle - R_random), both references of the same physics, start state and goal. S of model and
-policy as they come, without any adaptation, and S in MuJoCo are told beside. Settings were chosen on seeds from 200 on;
-0 and on are the bars'. Needs dartpy for the system's Python. There is no published figure to stand beside.
+Told beside them: planning without adaptation, and the policy that one round of distilling makes anew of the transferred
+model and a single trial in DART, a law from one trajectory that may fail.
+
+S = (R - R_random) / (R_oracle - R_random), both references of the same physics, start state and goal. S in MuJoCo is
+told, too. Settings were chosen on seeds from 200 on; 0 and on are the bars'. Needs dartpy for the system's Python.
+There is no published figure to stand beside.
 """
 
 import argparse
@@ -40,7 +43,7 @@ COLUMNS = (
     ("planner_adapted", "adapt", "planner"),
     ("policy_adapted", "distil", "policy"),
 )
-JUDGED = {"planner_adapted": "planner", "policy_adapted": "policy"}
+JUDGED = {"planner_adapted": "planner", "policy_zero_shot": "policy"}
 
 
 def main() -> int:
