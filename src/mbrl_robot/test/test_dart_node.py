@@ -18,12 +18,6 @@ from mbrl_ros import qos
 needs_dart = pytest.mark.skipif(not available(), reason=MISSING.format(python=SYSTEM_PYTHON))
 
 
-@pytest.fixture(scope="module")
-def domain(free_domain: int) -> int:
-    """Domain of this module."""
-    return free_domain
-
-
 def children(process: int) -> list[int]:
     """Ids of the processes that a process has started and that live."""
     found = []

@@ -6,7 +6,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pytest
 import yaml
 from robot_graph import ROBOTS, Graph
 from sensor_msgs.msg import JointState
@@ -20,12 +19,6 @@ from mbrl_ros import qos
 from mbrl_ros.conversions import spec_from_message, time_step_from_message
 
 PERIOD = 0.04
-
-
-@pytest.fixture(scope="module")
-def domain(free_domain: int) -> int:
-    """Domain of this module."""
-    return free_domain
 
 
 def late_robot(folder: Path, delay: float, stated: bool = True) -> Path:

@@ -23,12 +23,6 @@ WAYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def domain(free_domain: int) -> int:
-    """Domain of this module."""
-    return free_domain
-
-
 def start(graph: Graph, **parameters: Any) -> list[JointState]:
     """The stand-in with the robot in its world, and the node; returns the joint states as they come."""
     seen: list[JointState] = []

@@ -18,12 +18,6 @@ from mbrl_ros import qos
 START = [0.2, 0.5, 0.0, 0.0]
 
 
-@pytest.fixture(scope="module")
-def domain(free_domain: int) -> int:
-    """Domain of this module."""
-    return free_domain
-
-
 def start_state(robot: Robot) -> list[float]:
     """Positions as in START, nothing different before, and no sensor's value: those follow from the positions."""
     state = np.zeros(robot.spec.state.size)

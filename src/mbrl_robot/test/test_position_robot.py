@@ -20,12 +20,6 @@ START = [0.4, -0.3, 0.0, 0.0]  # turn, rail, velocities
 LENGTHS = np.array([0.5, 2.0])  # scales of rail and turn
 
 
-@pytest.fixture(scope="module")
-def domain(free_domain: int) -> int:
-    """Domain of this module."""
-    return free_domain
-
-
 class Scene:
     """mujoco_node, watchdog_node and robot_node with the robot; all commands and joint states."""
 

@@ -25,12 +25,6 @@ ROBOT = load_robot(ROBOT_FILE)
 PERIOD = ROBOT.spec.period
 
 
-@pytest.fixture(scope="module")
-def domain(free_domain: int) -> int:
-    """Domain of this module."""
-    return free_domain
-
-
 class Simulated:
     """Stand-in, splitter, watchdog and robot_node; the test resets by the stand-in's service."""
 

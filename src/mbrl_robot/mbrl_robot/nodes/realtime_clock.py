@@ -96,7 +96,7 @@ class RealtimeClock(ControlClock):
         self.node.control.restart(np.array(reset.state))
 
         def start() -> None:
-            self._first(self.node.begin_episode(request, controller))
+            self._first(self.node.begin_episode(request, controller), self._origin_ns)
             started()
 
         self._start = start
@@ -166,11 +166,11 @@ class RealtimeClock(ControlClock):
         if start is not None:
             start()
 
-    def _first(self, episode: Episode) -> None:
+    def _first(self, episode: Episode, time_ns: int) -> None:
         self._sample = self._estimator.latest
         assert self._sample is not None
         self._history.begin(self._sample.state, self.node.control.guard.last)
-        self._serve(episode, self._origin_ns)
+        self._serve(episode, time_ns)
 
     def _tick(self) -> None:
         time_ns = now_ns()
@@ -183,27 +183,33 @@ class RealtimeClock(ControlClock):
         lateness_ns -= self.period_ns // 2
         if step <= episode.step:
             return
-        undecided = self._undecided
-        self._send_at_offset()
-        before, self._sample = self._sample, self._estimator.latest
-        assert before is not None and self._sample is not None
-        missed = step - episode.step - 1
-        sample_age_ns = time_ns - self._sample.arrival_ns
-        self.node.statistics.tick(time_ns * 1e-9, lateness_ns * 1e-9, sample_age_ns * 1e-9, missed)
-        apart_ns = self._sample.stamp_ns - before.stamp_ns
-        if undecided or abs(apart_ns - (missed + 1) * self.period_ns) > LARGEST_IRREGULARITY * self.period_ns:
-            self.node.statistics.irregular += 1
-            episode.invalidate()
-        assert episode.interval is not None
-        if not self._history.follow(self._sample.state, episode.interval.action, missed):
-            episode.invalidate()
-        episode.held(missed)
+        sample = self._estimator.latest
+        assert sample is not None
+        sample_age_ns = time_ns - sample.arrival_ns
+        self._end_interval(episode, step, sample, time_ns, lateness_ns)
         if sample_age_ns > self._timeout_ns:
             text = f"joint_states: the newest is {sample_age_ns * 1e-9:.3f} s old, expected at most"
             self.node.health.refuse("joint_states/stale", f"{text} {self._timeout_ns * 1e-9:g} s: the episode ends")
             episode.request_end(EndReason.FAULT)
         episode.advance(step)
         self._serve(episode, time_ns)
+
+    def _end_interval(self, episode: Episode, step: int, sample: Sample, time_ns: int, lateness_ns: int) -> None:
+        """Closes the interval before tick `step`, sampled by `sample`: whether it can be learned from, and figures."""
+        undecided = self._undecided
+        self._send_at_offset()
+        before, self._sample = self._sample, sample
+        assert before is not None
+        missed = step - episode.step - 1
+        self.node.statistics.tick(time_ns * 1e-9, lateness_ns * 1e-9, (time_ns - sample.arrival_ns) * 1e-9, missed)
+        apart_ns = sample.stamp_ns - before.stamp_ns
+        if undecided or abs(apart_ns - (missed + 1) * self.period_ns) > LARGEST_IRREGULARITY * self.period_ns:
+            self.node.statistics.irregular += 1
+            episode.invalidate()
+        assert episode.interval is not None
+        if not self._history.follow(sample.state, episode.interval.action, missed):
+            episode.invalidate()
+        episode.held(missed)
 
     def _serve(self, episode: Episode, time_ns: int) -> None:
         """Sends the action of the interval that begins now, then publishes the one that ended."""

@@ -13,7 +13,7 @@ from sensor_msgs.msg import JointState
 from mbrl_core.messages import EndReason
 from mbrl_msgs.srv import ResetBackend
 from mbrl_robot.episode import Episode, EpisodeRequest
-from mbrl_robot.nodes.realtime_clock import LARGEST_IRREGULARITY, RealtimeClock
+from mbrl_robot.nodes.realtime_clock import RealtimeClock
 from mbrl_robot.simulated_time import SimulatedTime
 from mbrl_robot.state_estimation import JointStatesRefused, Sample
 from mbrl_ros.steady import now_ns
@@ -60,7 +60,7 @@ class SimulatedClock(RealtimeClock):
         self.node.control.restart(np.array(reset.state))
 
         def start() -> None:
-            self._first(self.node.begin_episode(request, controller))
+            self._first(self.node.begin_episode(request, controller), now_ns())
             started()
 
         self._start = start
@@ -110,29 +110,9 @@ class SimulatedClock(RealtimeClock):
         elif self._decide_at_ns is not None and sample.stamp_ns + half_ns >= self._decide_at_ns:
             self._send_at_offset()
 
-    def _first(self, episode: Episode) -> None:
-        self._sample = self._estimator.latest
-        assert self._sample is not None
-        self._history.begin(self._sample.state, self.node.control.guard.last)
-        self._serve(episode, now_ns())
-
     def _advance(self, episode: Episode, step: int, sample: Sample) -> None:
         time_ns = now_ns()
-        undecided = self._undecided
-        self._send_at_offset()
-        before, self._sample = self._sample, sample
-        assert before is not None
-        missed = step - episode.step - 1
-        lateness_ns = sample.stamp_ns - self._origin_ns - step * self.period_ns
-        self.node.statistics.tick(time_ns * 1e-9, lateness_ns * 1e-9, (time_ns - sample.arrival_ns) * 1e-9, missed)
-        apart_ns = sample.stamp_ns - before.stamp_ns
-        if undecided or abs(apart_ns - (missed + 1) * self.period_ns) > LARGEST_IRREGULARITY * self.period_ns:
-            self.node.statistics.irregular += 1
-            episode.invalidate()
-        assert episode.interval is not None
-        if not self._history.follow(sample.state, episode.interval.action, missed):
-            episode.invalidate()
-        episode.held(missed)
+        self._end_interval(episode, step, sample, time_ns, sample.stamp_ns - self._origin_ns - step * self.period_ns)
         episode.advance(step)
         self._serve(episode, time_ns)
 
