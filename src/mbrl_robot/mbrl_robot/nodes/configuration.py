@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from mbrl_core.config import ConfigurationError, parameter
+from mbrl_robot.nodes.precedence import memory_parameter, priority_parameter
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,8 @@ class RobotConfiguration:
         minimum=0.001,
         read_only=True,
     )
-    scheduling_priority: int = parameter(
-        1,
-        "Realtime: SCHED_RR priority of the process where the system permits one; 0 leaves it as it is",
-        minimum=0,
-        maximum=99,
-        read_only=True,
-    )
-    lock_memory: bool = parameter(
-        True, "Realtime: keep the process in memory (mlockall) where the system permits it", read_only=True
-    )
+    scheduling_priority: int = priority_parameter("Realtime: ")
+    lock_memory: bool = memory_parameter("Realtime: ")
     start_timeout: float = parameter(
         30.0, "Longest wait in each phase of start_episode, seconds", minimum=0.1, read_only=True
     )

@@ -21,6 +21,7 @@ from mbrl_core.config import parameter
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import load_robot
 from mbrl_robot.faults import Faults, FaultyLine, spoil_numbers
+from mbrl_robot.nodes.precedence import memory_parameter, priority_parameter
 from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_ros import qos
 from mbrl_ros.health import Health
@@ -42,16 +43,8 @@ class FaultyBackendConfiguration:
 
     robot_file: str = parameter("", "Robot file (YAML): names the command topic", read_only=True)
     seed: int = parameter(0, "Keys what happens to which message", minimum=0, read_only=True)
-    scheduling_priority: int = parameter(
-        1,
-        "SCHED_RR priority of the process where the system permits one; 0 leaves it as it is",
-        minimum=0,
-        maximum=99,
-        read_only=True,
-    )
-    lock_memory: bool = parameter(
-        True, "Keep the process in memory (mlockall) where the system permits it", read_only=True
-    )
+    scheduling_priority: int = priority_parameter()
+    lock_memory: bool = memory_parameter()
 
 
 class _Direction(Generic[Message]):

@@ -19,6 +19,7 @@ from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend, StepBackend
 from mbrl_robot.command_delay import CommandDelay
 from mbrl_robot.delayed_simulation import DelayedSimulation
+from mbrl_robot.nodes.precedence import memory_parameter, priority_parameter
 from mbrl_robot.nodes.sensor_topics import SensorPublishers
 from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_robot.simulation_interface import START_STREAM, Simulation, SimulationError
@@ -42,16 +43,8 @@ class SimulationConfiguration:
         "realtime", "realtime: steps with the steady clock; lockstep: steps when step_backend asks",
         choices=("realtime", "lockstep"), read_only=True,
     )  # fmt: skip
-    scheduling_priority: int = parameter(
-        1,
-        "Realtime: SCHED_RR priority of the process where the system permits one; 0 leaves it as it is",
-        minimum=0,
-        maximum=99,
-        read_only=True,
-    )
-    lock_memory: bool = parameter(
-        True, "Realtime: keep the process in memory (mlockall) where the system permits it", read_only=True
-    )
+    scheduling_priority: int = priority_parameter("Realtime: ")
+    lock_memory: bool = memory_parameter("Realtime: ")
 
 
 class SimulationNode(Node, ABC):

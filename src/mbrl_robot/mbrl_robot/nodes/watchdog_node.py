@@ -24,6 +24,7 @@ from mbrl_core.specs import Array
 from mbrl_msgs.msg import ControllerState
 from mbrl_robot.executor import NOBODY
 from mbrl_robot.nodes.on_demand import OnDemand
+from mbrl_robot.nodes.precedence import memory_parameter, priority_parameter
 from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_robot.state_estimation import JointStatesRefused, StateEstimator
 from mbrl_robot.watchdog import CommandRefused, OwnCommands, StopMemory, Watch, Watchdog
@@ -63,16 +64,8 @@ class WatchdogConfiguration:
         0.2, "Age of the newest joint states, seconds, from which on the state counts as unknown", minimum=0.001,
         read_only=True,
     )  # fmt: skip
-    scheduling_priority: int = parameter(
-        1,
-        "SCHED_RR priority of the process where the system permits one; 0 leaves it as it is",
-        minimum=0,
-        maximum=99,
-        read_only=True,
-    )
-    lock_memory: bool = parameter(
-        True, "Keep the process in memory (mlockall) where the system permits it", read_only=True
-    )
+    scheduling_priority: int = priority_parameter()
+    lock_memory: bool = memory_parameter()
 
 
 class WatchdogNode(Node):
