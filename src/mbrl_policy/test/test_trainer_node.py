@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """trainer_node beside a real robot, as processes: what it trains, refuses, keeps and takes up again."""
 
+import json
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -14,7 +15,10 @@ from trainer_graph import LINEAR, ROBOT, STEPS, TASK, Graph
 
 from mbrl_core.checkpoint import load_checkpoint
 from mbrl_core.policies import policy_arrays
+from mbrl_msgs.action import Train
 from mbrl_msgs.msg import TimeStep
+from mbrl_policy.nodes.policy_message import policy_from_message
+from mbrl_policy.nodes.training_client import TrainingClient
 from mbrl_policy.training import SimulatedRobot, make_trainer
 
 
@@ -71,8 +75,9 @@ def test_in_lockstep_it_trains_what_a_simulation_in_process_trains(make_graph: M
 def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(make_graph: MakeGraph) -> None:
     graph = make_graph("lockstep")
     graph.start_trainer()
-    graph.send(configuration={"pause": 0.2}, budget=6)
-    graph.wait(lambda: len(graph.feedback) == 3, "three iterations")
+    training = TrainingClient(graph.node)
+    training.begin(Train.Goal(algorithm=KIND, configuration=json.dumps({**LINEAR, "pause": 0.2}), budget=6))
+    graph.wait(lambda: training.poll() or training.feedback.iteration == 3, "three iterations")
     graph.processes["trainer"].kill()
     graph.processes["trainer"].wait()
     # A process that is killed while it writes leaves the beginning of a file, which is newer than the others.
@@ -80,17 +85,18 @@ def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(make_graph: MakeG
     newest.with_name("trainer_00000099.safetensors").write_bytes(newest.read_bytes()[:-100])
     arrays, information = load_checkpoint(newest)
     graph.policies.clear()
-    graph.feedback.clear()
     graph.start_trainer()
-    graph.wait(lambda: graph.policies, "the policy of the checkpoint")
+    results: list[Train.Result] = []
+    # The one that is there again is found and asked again while the dead one still seems to serve the action.
+    graph.wait(lambda: results.extend(filter(None, [training.poll()])) or results, "the result of the second one")
+    assert results[0].success, results[0].message
+    assert training.feedback.iteration == 6
+    told = re.findall(r"iteration (\d+):", graph.log("trainer"))
+    assert told[-1] == "6" and told.count("1") == 1  # not from the beginning
+    assert "trainer_00000099.safetensors: not a whole safetensors file" in graph.log("trainer")
     best = {name.removeprefix("best/"): array for name, array in arrays.items() if name.startswith("best/")}
-    assert_same(graph.arrays(), best)
-    assert graph.policies[-1].version == information["trainer_node"]["version"] > 0
-    text = "trainer_00000099.safetensors: not a whole safetensors file"
-    graph.wait(lambda: text in graph.log("trainer"), "word of the file that was cut short")  # a log is buffered
-    result = graph.train(configuration={"pause": 0.2}, budget=6)
-    assert result.success, result.message
-    assert [said.iteration for said in graph.feedback][-1] == 6 and graph.feedback[0].iteration >= 3
+    assert_same(policy_arrays(policy_from_message(graph.policies[0], ROBOT.spec)), best)
+    assert graph.policies[0].version == information["trainer_node"]["version"] > 0
     assert_same(graph.arrays(), in_process(6))
 
 

@@ -35,6 +35,10 @@ STATUS = _profile(1000)
 # Every one for those who listen all the time, the newest for who comes later.
 LEARNER_STATUS = _profile(1000, latched=True)
 
+# Seconds after which a request is sent again. It, or its answer, is lost where the two sides have only half discovered
+# each other, or the server was killed just then: middleware goes on showing a dead one for a while.
+ANSWER_TIMEOUT = 2.0
+
 # rclpy gives every publisher and subscription two handlers that log incompatible profiles. Each is looked at whenever
 # its process wakes up, and together they cost as much as all the rest; the other side logs the same.
 QUIET_PUBLISHER = PublisherEventCallbacks(use_default_callbacks=False)

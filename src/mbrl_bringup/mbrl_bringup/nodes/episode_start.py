@@ -9,11 +9,8 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from mbrl_msgs.action import StartEpisode
+from mbrl_ros.qos import ANSWER_TIMEOUT
 from mbrl_ros.steady import now_ns
-
-# A goal, or its answer, is lost where the two sides have only half discovered each other, or robot_node was killed
-# just then; middleware goes on showing it for a while.
-ANSWER_SECONDS = 2.0
 
 
 class EpisodeStart:
@@ -51,7 +48,7 @@ class EpisodeStart:
         """Sends the request again where it has not been answered for long."""
         if self._goal is None or self._result is not None:
             return
-        if (now_ns() - self._sent_ns) * 1e-9 > ANSWER_SECONDS and self.is_ready():
+        if (now_ns() - self._sent_ns) * 1e-9 > ANSWER_TIMEOUT and self.is_ready():
             self._send()
 
     def _send(self) -> None:

@@ -18,7 +18,6 @@ from mbrl_bringup.experiment import SAFE, ExperimentConfig, LearnerFigures, Tria
 from mbrl_bringup.nodes.episode_start import EpisodeStart
 from mbrl_bringup.nodes.live_handover import LiveHandover
 from mbrl_bringup.nodes.settings_record import SettingsRecord
-from mbrl_bringup.nodes.training_client import TrainingClient
 from mbrl_bringup.results import machine
 from mbrl_bringup.resumption import finished_trials
 from mbrl_core.config import ConfigurationError
@@ -32,6 +31,7 @@ from mbrl_msgs.msg import Plan as PlanMessage
 from mbrl_msgs.msg import Task as TaskMessage
 from mbrl_msgs.msg import TimeStep as TimeStepMessage
 from mbrl_msgs.srv import SetTask
+from mbrl_policy.nodes.training_client import TrainingClient
 from mbrl_ros import parameters, process, qos
 from mbrl_ros.conversions import (
     MessageError,

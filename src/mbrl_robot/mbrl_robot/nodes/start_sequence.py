@@ -17,6 +17,7 @@ from mbrl_msgs.srv import ResetBackend
 from mbrl_robot.episode import EpisodeRequest
 from mbrl_robot.executor import SAFE
 from mbrl_ros.conversions import to_doubles
+from mbrl_ros.qos import ANSWER_TIMEOUT
 from mbrl_ros.steady import now_ns, steady_timer
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ LEARNER = "learner"
 # Discovery is not symmetric in time.
 SETTLING_TIME = 0.2  # s
 
-# A server may answer before it has discovered the client's reader, and the answer is lost. Resetting twice with the
-# same request gives the same state.
-ANSWER_TIMEOUT = 2.0  # s
 # A reset that takes its time, as a person does, is asked for again and again.
 PENDING_PERIOD = 0.2  # s
 
@@ -185,6 +183,7 @@ class StartSequence:
         return now_ns() - self._others_since_ns >= SETTLING_TIME * 1e9
 
     def _reset(self) -> None:
+        # Resetting twice with the same request gives the same state.
         if self._reset_call is not None and now_ns() - self._called_ns < self._ask_again_after * 1e9:
             return
         if self._reset_call is not None and not self._reset_call.done():
