@@ -23,6 +23,7 @@ from mbrl_core.policies import make_policy, save_policy
 from mbrl_core.robot_file import Robot, load_robot
 
 OBSERVER = Path(__file__).with_name("_faults_observer.py")
+STALLS = Path(__file__).with_name("_faults_stalls.py")
 CHAIN = ["planner", "policy"]
 SLEW = 75.0  # 1/s: from zero to the limit in 40 ms
 EPISODE_SECONDS = 40.0
@@ -122,31 +123,38 @@ class Graph:
         }
         self._runner = LaunchRunner(file, {}, directory, environment=self.environment)
         self._heard = heard
-        self._observer: subprocess.Popen[str] | None = None
+        self._observers: list[tuple[subprocess.Popen[str], threading.Thread]] = []
 
     def __enter__(self) -> "Graph":
-        self._observer = subprocess.Popen(
-            [sys.executable, str(OBSERVER), "--commands", self.robot.command_topic],
-            env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self._listener = threading.Thread(target=self._listen, name="observer", daemon=True)
-        self._listener.start()
+        self._observe(OBSERVER, "--commands", self.robot.command_topic)
+        for processor in sorted(os.sched_getaffinity(0)):
+            self._observe(STALLS, str(processor))
         self._runner.start()
         return self
+
+    def _observe(self, program: Path, *arguments: str) -> None:
+        process = subprocess.Popen(
+            [sys.executable, str(program), *arguments],
+            env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        listener = threading.Thread(target=self._listen, args=(process,), name=program.stem, daemon=True)
+        listener.start()
+        self._observers.append((process, listener))
 
     def __exit__(self, *problem: object) -> None:
         for state in self._runner.states():
             if state.pid is not None:
                 _signal(state.pid, signal.SIGCONT)
         self._runner.stop()
-        assert self._observer is not None and self._observer.stdin is not None
-        self._observer.stdin.close()
-        self._observer.wait(20.0)
-        self._listener.join(20.0)
+        for process, listener in self._observers:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(20.0)
+            listener.join(20.0)
 
-    def _listen(self) -> None:
-        assert self._observer is not None and self._observer.stdout is not None
-        for line in self._observer.stdout:
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
             self._heard(json.loads(line))
 
     def pid(self, node: str) -> int | None:

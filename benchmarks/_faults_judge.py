@@ -65,16 +65,31 @@ class Judge:
                     continue
                 longest = max(longest, periods)
                 if periods > MISSING:
-                    if any(before.sent_ns < when <= after.sent_ns + 20_000_000 for when, _ in self.view.held_up):
+                    if periods - self._held_up(before.sent_ns, after.sent_ns) / self.period_ns <= MISSING:
                         excused += round(periods) - 1
                     else:
                         missing += round(periods) - 1
         return {
             "ticks_without_command": missing,
-            "ticks_without_command_while_observer_was_held_up": excused,
+            "ticks_without_command_while_the_machine_was_held_up": excused,
             "commands_lost_by_observer": unobserved,
             "longest_interval_periods": longest,
         }
+
+    def _held_up(self, begin_ns: int, end_ns: int) -> int:
+        """For how long the machine held up any of its processors between two times, ns."""
+        total, reached = 0, begin_ns
+        for begin, end in sorted(self.view.held_up):
+            if end > reached and begin < end_ns:
+                total += min(end, end_ns) - max(begin, reached)
+                reached = end
+        return total
+
+    def _measured(self, column: str, begin_ns: int, end_ns: int, unit_ns: float) -> dict[str, float]:
+        """The time between two moments in a unit, less what the machine was held up for, which is told beside it."""
+        held_up = self._held_up(begin_ns, end_ns)
+        row = {column: (end_ns - begin_ns - held_up) / unit_ns}
+        return row | ({f"{column}_held_up": held_up / unit_ns} if held_up else {})
 
     def _slew(self) -> dict[str, Any]:
         """Commands of one process that change faster than the slew limit, but for the first of an episode."""
@@ -170,7 +185,7 @@ class Judge:
                 return {}  # the episode had ended by itself
             row["fallback"] = served[lost].content[4]
             if last and first:
-                row["fallback_periods"] = (first.sent_ns - last.sent_ns) / self.period_ns
+                row |= self._measured("fallback_periods", last.sent_ns, first.sent_ns, self.period_ns)
         since = event.until_ns or event.at_ns
         plan = next(
             (
@@ -182,7 +197,10 @@ class Judge:
             ),
             None,
         )
-        if plan is not None:
+        if plan is not None and self._selected(plan.sent_ns) != event.node:
+            del row["back_seconds"]
+            row["selected_when_back"] = self._selected(plan.sent_ns)
+        elif plan is not None:
             back = next(
                 (
                     command
@@ -196,6 +214,11 @@ class Judge:
                 row["back_seconds"] = (back.sent_ns - plan.sent_ns) * 1e-9
                 row["seconds_from_event_to_back"] = (back.sent_ns - event.at_ns) * 1e-9
         return row
+
+    def _selected(self, time_ns: int) -> str:
+        """Who was selected at a time: a new trial selects its own controller."""
+        newest = [message.content[0] for message in self.view.heard["s"] if message.sent_ns <= time_ns]
+        return str(newest[-1]) if newest else ""
 
     def _command_of(self, step: Heard) -> Heard | None:
         """The command that the interval ending at this time step was begun with."""
@@ -217,7 +240,7 @@ class Judge:
         ]  # fmt: skip
         if not before or not others:
             return {"watchdog_periods": NEVER}
-        return {"watchdog_periods": (others[0].sent_ns - before[-1].sent_ns) / self.period_ns}
+        return self._measured("watchdog_periods", before[-1].sent_ns, others[0].sent_ns, self.period_ns)
 
     def _backend_time_out(self, event: Event) -> dict[str, Any]:
         """Seconds from the last command that reached the backend until the effort it applies is zero, less its

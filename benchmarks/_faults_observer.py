@@ -3,7 +3,7 @@
 
 It wakes up every few milliseconds and takes all that waits in deep queues: what counts are the times at which the
 publishers' middleware sent the messages, which do not depend on when they are taken. Numbers of the publishers' own
-count show whether any message was lost on the way to here. It also notes when the machine held it up itself.
+count show whether any message was lost on the way to here.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from std_msgs.msg import Float64MultiArray
 from mbrl_msgs.msg import ControllerState, ExperimentStatus, Plan, TimeStep
 
 INTERVAL = 0.005  # s between two looks
-HELD_UP = 0.004  # s beyond the interval from which on a hold-up is told
 PRIORITY = 2  # SCHED_RR, above the nodes that tick: it must not be what it observes that holds it up
 DEPTH = 5000
 
@@ -113,8 +112,7 @@ def main() -> int:
     while True:
         due = max(due + INTERVAL, time.monotonic())
         time.sleep(max(due - time.monotonic(), 0.0))
-        late = time.monotonic() - due
-        lines = [json.dumps(["h", time.time_ns(), late])] if late > HELD_UP else []
+        lines: list[str] = []
         for subscription, letter, content in subscriptions:
             take(subscription, letter, content, lines)
         if lines:

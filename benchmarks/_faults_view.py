@@ -34,7 +34,7 @@ class View:
 
     def __init__(self, seconds_per_step: float) -> None:
         self.heard: dict[str, list[Heard]] = defaultdict(list)
-        self.held_up: list[tuple[int, float]] = []
+        self.held_up: list[tuple[int, int]] = []  # when the machine was, begin and end, ns since 1970
         self.steady_offset_ns = 0  # of the time since 1970 from the steady clock
         self.precedence = False
         self.nodes: dict[str, str] = {}  # name of a process's node
