@@ -92,22 +92,28 @@ class Judge:
         return row | ({f"{column}_held_up": held_up / unit_ns} if held_up else {})
 
     def _slew(self) -> dict[str, Any]:
-        """Commands of one process that change faster than the slew limit, but for the first of an episode."""
+        """Commands that change faster than the slew limit from the last one, of the same process; but for the first of
+        an episode, and for the zero that is a process's last word.
+        """
         allowed = [slew * scale * self.robot.spec.period for slew, scale in zip(
             self.robot.spec.action.slew, self.robot.spec.action.scale, strict=True)]  # fmt: skip
         begins = sorted(step.sent_ns for step in self.steps if step.content[2] == 0)
-        count = 0
-        for process in self._processes(self.commands).values():
-            for before, after in pairwise(process):
-                fast = any(
-                    abs(new - old) > limit * (1.0 + 1e-6)
-                    for new, old, limit in zip(after.content, before.content, allowed, strict=True)
-                )
-                first = bisect.bisect(begins, before.sent_ns - self.period_ns) != bisect.bisect(
-                    begins, after.sent_ns + self.period_ns
-                )
-                count += fast and not first and after.number == before.number + 1
-        return {"beyond_slew": count}
+        last = {message.publisher: message for message in self.commands}
+        count = farewells = 0
+        for before, after in pairwise(self.commands):
+            if before.publisher != after.publisher or after.number != before.number + 1:
+                continue  # a hand-over, or the observer has lost some
+            fast = any(
+                abs(new - old) > limit * (1.0 + 1e-6)
+                for new, old, limit in zip(after.content, before.content, allowed, strict=True)
+            )
+            first = bisect.bisect(begins, before.sent_ns - self.period_ns) != bisect.bisect(
+                begins, after.sent_ns + self.period_ns
+            )
+            farewell = last[after.publisher] is after and not any(after.content)
+            count += fast and not first and not farewell
+            farewells += fast and farewell
+        return {"beyond_slew": count, "beyond_slew_to_the_zero_at_the_end": farewells}
 
     def _hand_overs(self) -> dict[str, Any]:
         """The largest step from a command of one process to one of another, in periods of the slew limit."""
