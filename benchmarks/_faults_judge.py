@@ -65,16 +65,33 @@ class Judge:
                     continue
                 longest = max(longest, periods)
                 if periods > MISSING:
-                    if periods - self._held_up(before.sent_ns, after.sent_ns) / self.period_ns <= MISSING:
+                    held_up = self._held_up(before.sent_ns, after.sent_ns) / self.period_ns
+                    if periods - held_up <= MISSING:
                         excused += round(periods) - 1
                     else:
                         missing += round(periods) - 1
+                        print(
+                            f"no command for {periods:.2f} periods, {held_up:.2f} of them held up, {self._after(before)}"
+                        )
         return {
             "ticks_without_command": missing,
             "ticks_without_command_while_the_machine_was_held_up": excused,
             "commands_lost_by_observer": unobserved,
             "longest_interval_periods": longest,
         }
+
+    def _after(self, command: Heard) -> str:
+        """What was done last before a command, in words."""
+        done = max(
+            (event for event in self.events if event.at_ns <= command.sent_ns),
+            key=lambda event: event.at_ns,
+            default=None,
+        )
+        return (
+            "before everything"
+            if done is None
+            else f"{(command.sent_ns - done.at_ns) * 1e-9:.2f} s after {done.kind} of {done.node}"
+        )
 
     def _held_up(self, begin_ns: int, end_ns: int) -> int:
         """For how long the machine held up any of its processors between two times, ns."""
@@ -203,8 +220,8 @@ class Judge:
             ),
             None,
         )
-        if plan is not None and self._selected(plan.sent_ns) != event.node:
-            del row["back_seconds"]
+        if plan is not None and self._selected(plan.sent_ns) != self._selected(event.at_ns):
+            del row["back_seconds"]  # another trial has begun, which has selected its own
             row["selected_when_back"] = self._selected(plan.sent_ns)
         elif plan is not None:
             back = next(
@@ -222,7 +239,7 @@ class Judge:
         return row
 
     def _selected(self, time_ns: int) -> str:
-        """Who was selected at a time: a new trial selects its own controller."""
+        """Who was selected at a time."""
         newest = [message.content[0] for message in self.view.heard["s"] if message.sent_ns <= time_ns]
         return str(newest[-1]) if newest else ""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Robots that nobody has seen before: serial chains drawn at random, as MJCF or URDF."""
+"""Robots that nobody has seen before, drawn as MJCF or URDF: chains, and carts with a pole that stands on them."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ GRAVITY = 9.81
 @dataclass(frozen=True)
 class Link:
     """A link and the joint that moves it against the last one: `axis` [3] in the last link's frame, `vector` [3] (m)
-    from the joint to the next one, mass in kg, effort in N or N m, damping in SI units of the joint."""
+    from the joint to the next one, mass in kg, effort in N or N m (0: no motor), damping in SI units of the joint."""
 
     name: str
     hinge: bool
@@ -63,6 +63,24 @@ def random_robot(seed: int, joints: int | None = None) -> list[Link]:
     return links
 
 
+def random_balancer(seed: int) -> list[Link]:
+    """A cart on a rail, which a motor can accelerate by 6 to 25 m/s^2, and on it, free, a pole that stands."""
+    random = np.random.default_rng([seed, 1])
+    turn = random.uniform(0.0, 2.0 * math.pi)
+    rail, axle = np.array([math.cos(turn), math.sin(turn), 0.0]), np.array([-math.sin(turn), math.cos(turn), 0.0])
+    length, mass, pole = random.uniform(0.25, 1.0), random.uniform(0.5, 10.0), random.uniform(0.1, 0.6)
+    travel, angle = round(float(random.uniform(0.8, 2.0)), 3), round(float(random.uniform(0.8, 3.0)), 3)
+    total = mass * (1.0 + pole)
+    friction = random.uniform(0.0, 0.5) * total
+    swing = random.uniform(0.0, 0.1) * mass * pole * length**2
+    push = round(float(random.uniform(6.0, 25.0) * total), 2)
+    cart = Link("cart", False, _rounded(rail), (0.0, 0.0, 0.05), round(float(mass), 3), (-travel, travel),
+                round(float(friction), 4), push)  # fmt: skip
+    stick = Link("pole", True, _rounded(axle), (0.0, 0.0, round(float(length), 3)), round(float(mass * pole), 3),
+                 (-angle, angle), round(float(swing), 5), 0.0)  # fmt: skip
+    return [cart, stick]
+
+
 def _rounded(values: np.ndarray) -> tuple[float, float, float]:
     x, y, z = (round(float(value), 4) for value in values)
     return x, y, z
@@ -85,7 +103,9 @@ def mjcf_text(links: list[Link]) -> str:
             f' conaffinity="0"/>{text.replace("{place}", _row(link.vector))}</body>'
         )
     motors = "".join(
-        f'<motor joint="{link.name}" gear="{link.effort}" ctrllimited="true" ctrlrange="-1 1"/>' for link in links
+        f'<motor joint="{link.name}" gear="{link.effort}" ctrllimited="true" ctrlrange="-1 1"/>'
+        for link in links
+        if link.effort
     )
     return (
         '<mujoco model="random"><compiler angle="radian"/><option timestep="0.005" integrator="implicitfast"/>'

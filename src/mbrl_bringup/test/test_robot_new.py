@@ -15,7 +15,7 @@ import pytest
 from mbrl_bringup import cli
 from mbrl_bringup.batch import RunRequest, execute
 from mbrl_bringup.launch_runner.expand import expand
-from mbrl_core.config import load_preset
+from mbrl_core.config import load_preset, load_tuning
 from mbrl_core.mjcf import load_mjcf
 from mbrl_core.new_robot.descriptions import differences_from_urdf
 from mbrl_core.robot_file import Robot, load_robot
@@ -100,6 +100,25 @@ def test_a_passive_pole_is_swung_up(tmp_path: Path, capsys: pytest.CaptureFixtur
     np.testing.assert_allclose(task.goal, [0.0, 0.0, 0.6], atol=1e-3)
     assert robot.start.position_mean[1] == pytest.approx(np.pi / 2, abs=1e-3), "it hangs, it does not lie"
     assert task.state_is_success(np.array([0.0, -np.pi / 2, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize("form", ["mjcf", "urdf"])
+@pytest.mark.parametrize("seed", range(100, 103))
+def test_a_pole_that_stands_is_explored_gently(
+    form: str, seed: int, drawn: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A push of the explored size moves the pole as gravity does at a tilt of 0.4 rad, by the cart-pole's equations."""
+    cart, pole = links = drawn.random_balancer(seed)
+    assert new(tmp_path, form, drawn.mjcf_text(links) if form == "mjcf" else drawn.urdf_text(links)) == 0
+    assert " trials:=15" in capsys.readouterr().out
+    robot, task = task_of(tmp_path / "own" / "own.yaml")
+    assert robot.episode_steps * robot.spec.period == pytest.approx(2.0, abs=0.5)
+    assert task.state_is_success(np.zeros(4)), "it begins where it shall be"
+    share = load_tuning(tmp_path / "own" / "own_tuning.yaml", "explore")["scale"]
+    # The pole's mass is at its middle, its axle 5 cm above the cart, which does not matter: the cart does not turn.
+    lever, total = pole.length / 2.0, cart.mass + pole.mass
+    push = pole.mass * lever * share * robot.spec.action.scale[0]
+    assert push == pytest.approx(total * pole.mass * 9.81 * lever * 0.4, rel=0.05) or share == 1.0
 
 
 def test_goals_that_are_asked_for(drawn: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

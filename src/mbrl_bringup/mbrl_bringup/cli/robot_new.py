@@ -79,7 +79,7 @@ def _new(options: argparse.Namespace) -> int:
         print(f"mbrl robot new: {remark}", file=sys.stderr)
     for path in new.files:
         print(path)
-    print(f"{new.task.why}\n./mbrl launch mbrl.launch.yaml robot:={robot_file}")
+    print(f"{new.task.why}\n./mbrl launch mbrl.launch.yaml robot:={robot_file} trials:={new.task.trials}")
     return 0
 
 

@@ -2,6 +2,7 @@
 """What the dynamics of an unknown robot say about a sensible control: inertias, gravity, times, efforts, start."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -19,6 +20,8 @@ STEPS_TO_SWING = 20  # control periods in the period of a small oscillation unde
 CROSSING_TIME = {True: 0.6, False: 0.3}  # s for half the range at the effort used; whether all joints are driven
 AT_REST = 0.02  # share of the largest gravity below which a configuration is an equilibrium
 ZERO_EFFORT = 1e-9  # N or N m
+TILT = 0.4  # rad or m: an action explores a balance as fast as it falls when it is that far out
+GENTLEST = 0.05  # share of the actions
 CREEP = 0.1  # rad or m that a joint creeps under the largest gravity
 
 
@@ -87,6 +90,27 @@ def mass_and_gravity(source: Source, positions: Array) -> tuple[Array, Array]:
     mujoco.mj_fullM(model, data, mass)
     holding = data.qfrc_bias - data.qfrc_passive
     return mass[np.ix_(source.velocities, source.velocities)], holding[source.velocities].copy()
+
+
+def balancing_share(source: Source, figures: Figures, balance: Array, free: Sequence[int]) -> float:
+    """Share of the actions with which the joints `free`, which nothing drives, leave an unstable equilibrium `balance`
+    [joints] about as fast as they fall by themselves: at TILT.
+
+    With more, a random action throws them over before it has said anything about the balance, and all data is of the
+    fall; with less, what an action does goes under in it. Of a joint i: a_i = (M^-1 (K tilt - u))_i with mass matrix M
+    and stiffness K of gravity.
+    """
+    mass, holding = mass_and_gravity(source, balance)
+    inverse, step, shares = np.linalg.inv(mass), 1e-4, [1.0]
+    efforts = [actuator.joint for actuator in source.actuators if actuator.interface == "effort"]
+    for joint in free:
+        tilted = balance.copy()
+        tilted[joint] += step
+        fall = TILT * abs(inverse[joint] @ (mass_and_gravity(source, tilted)[1] - holding)) / step
+        push = max((abs(inverse[joint, other]) * figures.effort[other] for other in efforts), default=0.0)
+        if push > ZERO_EFFORT:
+            shares.append(fall / push)
+    return float(f"{max(min(shares), GENTLEST):.2g}")
 
 
 def _ranges(source: Source) -> tuple[Array, Array]:

@@ -3,13 +3,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 
 from mbrl_core.generic_tasks import JointTarget, TipTarget
-from mbrl_core.new_robot.figures import ZERO_EFFORT, Figures, mass_and_gravity
+from mbrl_core.new_robot.figures import ZERO_EFFORT, Figures, balancing_share, mass_and_gravity
 from mbrl_core.new_robot.source import NewRobotError, Source
 from mbrl_core.new_robot.tip import Tip, tip_of
 from mbrl_core.specs import Array
@@ -19,18 +19,22 @@ CANDIDATES = 400  # configurations among which a goal is looked for
 HELD = 0.6  # share of an effort that may be needed to hold a configuration
 NEARNESS = 0.5  # share of the largest distance among the candidates that the goal shall be away
 WAY_POINTS = 8
+BALANCING_TRIALS = 15
 OUT_OF_REACH = 1000.0  # m/s or rad/s
 
 
 @dataclass(frozen=True)
 class FirstTask:
-    """`task`, `steps` of an episode, and `why`: what it is, in words for the file's head."""
+    """`task`, `steps` of an episode, and `why`: what it is, in words for the file's head. `trials` are worth trying,
+    the random one included, and `explores` is the share of the actions that that one takes.
+    """
 
     task: Task
     why: str
     steps: int
     swings: bool
-    remarks: Mapping[str, str] = field(default_factory=dict)
+    trials: int = 8
+    explores: float = 1.0
 
 
 def first_task(
@@ -81,7 +85,11 @@ def first_task(
     reason = "which nothing drives" if free else "which the motors cannot hold anywhere else"
     why = f"Bring {point.name} to where it is with {names}, {reason}, at the highest equilibrium, and keep it there."
     balances = bool(np.linalg.norm(point.at(figures.start) - place) < 0.1 * point.length)
-    return FirstTask(task, why, _steps(figures, True, balances), not balances)
+    if not balances:
+        return FirstTask(task, why, _steps(figures, True), True)
+    # A fall is over soon and says little: more of them.
+    share = balancing_share(source, figures, upright, free)
+    return FirstTask(task, why, _steps(figures, True, balances), False, BALANCING_TRIALS, share)
 
 
 def _samples(figures: Figures, seed: int) -> Array:

@@ -187,6 +187,12 @@ def tuning_text(name: str, source: Source, figures: Figures, task: FirstTask) ->
         "    planner:",
         f"      horizon: {horizon}               # {horizon * figures.period:g} s",
     ]
+    if task.explores < 1.0:
+        lines += [
+            "/**/explore:",
+            "  ros__parameters:",
+            f"    scale: {task.explores:g}               # of the actions: a push is about as fast as the fall",
+        ]
     if 2 * len(source.joints) >= LARGE_STATE:
         lines += [
             "/**/learner:",
