@@ -70,9 +70,8 @@ class Judge:
                         excused += round(periods) - 1
                     else:
                         missing += round(periods) - 1
-                        print(
-                            f"no command for {periods:.2f} periods, {held_up:.2f} of them held up, {self._after(before)}"
-                        )
+                        words = f"{periods:.2f} periods, {held_up:.2f} of them held up"
+                        print(f"no command for {words}, {self._after(before)}", flush=True)
         return {
             "ticks_without_command": missing,
             "ticks_without_command_while_the_machine_was_held_up": excused,
@@ -82,16 +81,11 @@ class Judge:
 
     def _after(self, command: Heard) -> str:
         """What was done last before a command, in words."""
-        done = max(
-            (event for event in self.events if event.at_ns <= command.sent_ns),
-            key=lambda event: event.at_ns,
-            default=None,
-        )
-        return (
-            "before everything"
-            if done is None
-            else f"{(command.sent_ns - done.at_ns) * 1e-9:.2f} s after {done.kind} of {done.node}"
-        )
+        done = [event for event in self.events if event.at_ns <= command.sent_ns]
+        if not done:
+            return "before anything was done"
+        last = max(done, key=lambda event: event.at_ns)
+        return f"{(command.sent_ns - last.at_ns) * 1e-9:.2f} s after {last.kind} of {last.node}"
 
     def _held_up(self, begin_ns: int, end_ns: int) -> int:
         """For how long the machine held up any of its processors between two times, ns."""

@@ -107,6 +107,17 @@ class View:
         """Whether a node has published /diagnostics after that time, from another process than `unlike`."""
         return any(message.content[0][0] == node and message.process != unlike for message in self.since("d", after_ns))
 
+    def said_last(self) -> list[str]:
+        """The newest /diagnostics of every process of the last minute, oldest first, in words."""
+        since = time.time_ns() - 60_000_000_000
+        newest = {message.process: message for message in self.since("d", since)}
+        texts = []
+        for message in sorted(newest.values(), key=lambda message: message.sent_ns):
+            name, level, text, values = message.content[0]
+            age = (time.time_ns() - message.sent_ns) * 1e-9
+            texts.append(f"{age:.1f} s ago {name} ({level}): {text} {values}")
+        return texts
+
     def process(self, node: str) -> str:
         """Newest process of a node; empty when it has not been heard of."""
         with self._lock:

@@ -69,7 +69,12 @@ def run(rate: int, folder: Path, options: argparse.Namespace) -> tuple[list[dict
                     part()
                 except Stuck as problem:
                     stuck += 1
-                    print(f"{rate} Hz, {name}: {problem}", flush=True)
+                    print(
+                        f"{rate} Hz, {name}: {problem}; what the nodes said last:",
+                        *view.said_last(),
+                        sep="\n    ",
+                        flush=True,
+                    )
                 print(f"{rate} Hz: {name} done after {time.monotonic() - begun:.0f} s", flush=True)
         finally:
             hand.close()

@@ -91,8 +91,8 @@ def main() -> int:
                 for seed in range(options.first, options.first + options.robots):
                     file, form, trials = described(family, seed, Path(folder))
                     jobs.append((file, form, options.trials or trials, seed, family))
-    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        rows = pool.map(run, jobs, chunksize=1)
+        with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+            rows = pool.map(run, jobs, chunksize=1)
     if options.robot:
         return 0
     bars = []
