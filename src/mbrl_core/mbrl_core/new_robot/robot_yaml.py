@@ -191,7 +191,7 @@ def tuning_text(name: str, source: Source, figures: Figures, task: FirstTask) ->
         lines += [
             "/**/explore:",
             "  ros__parameters:",
-            f"    scale: {task.explores:g}               # of the actions: a push is about as fast as the fall",
+            f"    scale: {task.explores:g}               # of the actions: the boldest that does not get out of hand",
         ]
     if 2 * len(source.joints) >= LARGE_STATE:
         lines += [

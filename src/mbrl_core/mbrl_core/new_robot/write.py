@@ -3,7 +3,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mbrl_core.config import load_preset
@@ -11,6 +11,7 @@ from mbrl_core.mjcf import load_mjcf
 from mbrl_core.new_robot.descriptions import write_descriptions
 from mbrl_core.new_robot.figures import figures_of
 from mbrl_core.new_robot.first_task import FirstTask, first_task
+from mbrl_core.new_robot.motions import bold_share
 from mbrl_core.new_robot.robot_yaml import robot_text, task_text, tuning_text
 from mbrl_core.new_robot.source import NewRobotError, read_source
 from mbrl_core.new_robot.time_step import TOO_MUCH, time_step_error
@@ -52,6 +53,7 @@ def write_robot(
         raise NewRobotError(f"{mjcf}: its actuators are of kinds {', '.join(sorted(interfaces))}, expected one kind")
     figures = figures_of(source, wishes.period)
     task = first_task(source, figures, wishes.tip, wishes.goal, wishes.joint_goals)
+    task = replace(task, explores=min(task.explores, bold_share(source, figures, task.steps)))
     error = time_step_error(source, figures)
     remarks = []
     if error > TOO_MUCH:
