@@ -18,6 +18,9 @@ from mbrl_bringup.launch_runner.expand import expand
 from mbrl_core.config import load_preset, load_tuning
 from mbrl_core.mjcf import load_mjcf
 from mbrl_core.new_robot.descriptions import differences_from_urdf
+from mbrl_core.new_robot.figures import figures_of
+from mbrl_core.new_robot.motions import play
+from mbrl_core.new_robot.source import read_source
 from mbrl_core.robot_file import Robot, load_robot
 from mbrl_core.tasks import Task, task_file_of, task_of_preset
 
@@ -119,6 +122,24 @@ def test_a_pole_that_stands_is_explored_gently(
     lever, total = pole.length / 2.0, cart.mass + pole.mass
     push = pole.mass * lever * share * robot.spec.action.scale[0]
     assert push == pytest.approx(total * pole.mass * 9.81 * lever * 0.4, rel=0.05) or share == 1.0
+
+
+def test_exploration_keeps_a_light_wrist_in_hand(drawn: ModuleType, tmp_path: Path) -> None:
+    """Three motors before it spin this robot's last link until its simulation diverges; not at the share written."""
+    assert new(tmp_path, "mjcf", drawn.mjcf_text(drawn.random_robot(10))) == 0
+    robot, _ = task_of(tmp_path / "own" / "own.yaml")
+    share = load_tuning(tmp_path / "own" / "own_tuning.yaml", "explore")["scale"]
+    source = read_source(tmp_path / "given.mjcf")
+    figures = figures_of(source)
+    actions = np.random.default_rng(1).uniform(-1.0, 1.0, (6, 32, 4)).repeat(5, axis=1)
+    assert actions.shape[1] == robot.episode_steps
+
+    def fastest(scale: float) -> float:
+        speeds = [np.abs(play(source, figures, scale * motion)[1]) for motion in actions]
+        return float(np.max(speeds / (figures.span / figures.period)))
+
+    assert fastest(1.0) > 1.0, "half its range within a control period"
+    assert fastest(share) < 0.7
 
 
 def test_goals_that_are_asked_for(drawn: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
