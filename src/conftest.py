@@ -11,8 +11,13 @@ import pytest
 
 from mbrl_bringup.domains import reserved_domain
 
-# Nodes in lockstep wait for everybody, so that a busy machine does them no harm, and these compute for minutes.
-_PATIENT = {"test_replay.py", "test_robot_new.py", "test_irl_node.py"}
+# Nodes in lockstep wait for everybody, so that a busy machine does them no harm, and these compute for minutes; others
+# start programs that only calculate.
+_PATIENT = {
+    "test_replay.py", "test_robot_new.py", "test_irl_node.py",
+    "test_bags_episodes.py", "test_dart_simulation.py", "test_formats.py", "test_gazebo_files.py",
+    "test_gazebo_physics.py", "test_layers.py", "test_policy_onnx.py",
+}  # fmt: skip
 # What a test module, or one beside it that it imports, names where it starts nodes or processes.
 _GRAPH = re.compile(r"\b(rclpy|subprocess|reserved_domain|free_domain|RunRequest)\b")
 _IMPORT = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
