@@ -89,7 +89,7 @@ def first_task(
         return FirstTask(task, why, _steps(figures, True), True)
     # A fall is over soon and says little: more of them.
     share = balancing_share(source, figures, upright, free)
-    return FirstTask(task, why, _steps(figures, True, balances), False, BALANCING_TRIALS, share)
+    return FirstTask(task, why, _steps(figures, True, balances=True), False, BALANCING_TRIALS, share)
 
 
 def _samples(figures: Figures, seed: int) -> Array:

@@ -16,7 +16,8 @@ PERIODS_TO_FLY = 2.0  # a joint that crosses half its range in so few control pe
 
 def play(source: Source, figures: Figures, motion: Array, cut: int = 1) -> tuple[Array, Array]:
     """Positions and velocities [periods, joints] after each row of `motion` [periods, actions], normalised actions,
-    from rest at the start, with the MJCF's time step cut into `cut`. Not finite from where it diverges."""
+    from rest at the start, with the MJCF's time step cut into `cut`. SI units of the joints. Where it diverges, MuJoCo
+    leaves values that are not finite, or begins anew."""
     model = source.model
     before = model.opt.timestep
     model.opt.timestep = before / cut
@@ -38,8 +39,8 @@ def play(source: Source, figures: Figures, motion: Array, cut: int = 1) -> tuple
 
 
 def bold_share(source: Source, figures: Figures, periods: int, seed: int = 0) -> float:
-    """The largest share of the efforts at which no joint gets out of hand in episodes of random actions: below a speed
-    that crosses half its range in two control periods.
+    """The largest share of the efforts at which no joint gets out of hand in episodes of random actions, `periods`
+    control periods long: it stays below a speed that crosses half its range in two of them.
 
     A light link far out is spun by all motors before it; at such speeds nothing is learned that a task could use, an
     integrator may diverge, and on a real robot it would be the last time. 1 where the commands are no efforts.
