@@ -21,8 +21,7 @@ from mbrl_core.config import parameter
 from mbrl_core.random_streams import generator
 from mbrl_core.robot_file import load_robot
 from mbrl_robot.faults import Faults, FaultyLine, spoil_numbers
-from mbrl_robot.nodes.precedence import memory_parameter, priority_parameter
-from mbrl_robot.scheduling import lock_memory, take_precedence
+from mbrl_robot.nodes.precedence import memory_parameter, priority_parameter, settle
 from mbrl_ros import qos
 from mbrl_ros.health import Health
 from mbrl_ros.parameters import declare, finish
@@ -106,11 +105,9 @@ class FaultyBackendNode(Node):
         self._listen(JointState, behind("joint_states"), states, qos.JOINT_STATES)
         self._listen(Float64MultiArray, topic, commands, qos.COMMAND)
         steady_timer(self, REPORT_PERIOD, self._report)
-        # It stands in the control loop: what it does not spoil on purpose must not come late.
-        priority = configuration.scheduling_priority
-        self._health.set("scheduling_precedence", bool(priority and take_precedence(priority)))
-        self._health.set("memory_locked", configuration.lock_memory and lock_memory(only_used=True))
         self.get_logger().info(f"between {behind('joint_states')} and joint_states, {topic} and {behind(topic)}")
+        # It stands in the control loop: what it does not spoil on purpose must not come late.
+        settle(self._health, configuration.scheduling_priority, configuration.lock_memory, only_used=True)
 
     def _direction(
         self,

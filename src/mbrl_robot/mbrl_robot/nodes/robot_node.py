@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control clock: samples the state, executes plans, owns the episodes."""
 
-import gc
-
 import numpy as np
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -27,12 +25,12 @@ from mbrl_robot.nodes.clock import ControlClock
 from mbrl_robot.nodes.configuration import RobotConfiguration
 from mbrl_robot.nodes.homing_port import HomingPort
 from mbrl_robot.nodes.lockstep_clock import LockstepClock
+from mbrl_robot.nodes.precedence import settle
 from mbrl_robot.nodes.readiness_gate import NOT_YET, ReadinessGate
 from mbrl_robot.nodes.realtime_clock import RealtimeClock
 from mbrl_robot.nodes.simulated_clock import SimulatedClock
 from mbrl_robot.nodes.start_sequence import StartSequence
 from mbrl_robot.safe_action import rest_command
-from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_robot.tick_statistics import TickStatistics
 from mbrl_ros import qos
 from mbrl_ros.conversions import MessageError, plan_from_message, spec_to_message, time_step_to_message, to_doubles
@@ -96,11 +94,6 @@ class RobotNode(Node):
         self.clock: ControlClock = CLOCKS[self.configuration.mode](self)
         self.starts = StartSequence(self)
         steady_timer(self, REPORT_PERIOD, self._report)
-        # A tick that waits until a planner or learner has used up its time slice is late by more than a plan takes.
-        paced = self.configuration.mode != "lockstep" or self.configuration.lockstep_pace > 0.0
-        priority = self.configuration.scheduling_priority
-        self.health.set("scheduling_precedence", bool(paced and priority and take_precedence(priority)))
-        self.health.set("memory_locked", paced and self.configuration.lock_memory and lock_memory())
         # A volatile publisher does not match a transient local subscription and has to stop the robot all the same.
         volatile = QoSProfile(depth=10, durability=DurabilityPolicy.VOLATILE)
         for profile in (qos.LATCHED, volatile):
@@ -275,12 +268,11 @@ class RobotNode(Node):
 
 def _make_node() -> RobotNode:
     node = RobotNode()
-    # The first line that a process logs takes tens of milliseconds, in which rclpy's logger looks through all modules
-    # for its caller: better this one than a complaint in the middle of an episode.
-    node.get_logger().info(f"robot {node.spec.name!r}: {node.configuration.mode}, period {node.spec.period:g} s")
-    # What is alive now lives for ever: without it, a full garbage collection takes well below a millisecond.
-    gc.collect()
-    gc.freeze()
+    configuration = node.configuration
+    node.get_logger().info(f"robot {node.spec.name!r}: {configuration.mode}, period {node.spec.period:g} s")
+    # A tick that waits until a planner or learner has used up its time slice is late by more than a plan takes.
+    paced = configuration.mode != "lockstep" or configuration.lockstep_pace > 0.0
+    settle(node.health, configuration.scheduling_priority if paced else 0, configuration.lock_memory and paced)
     return node
 
 

@@ -19,9 +19,8 @@ from mbrl_core.specs import Array
 from mbrl_msgs.srv import ResetBackend, StepBackend
 from mbrl_robot.command_delay import CommandDelay
 from mbrl_robot.delayed_simulation import DelayedSimulation
-from mbrl_robot.nodes.precedence import memory_parameter, priority_parameter
+from mbrl_robot.nodes.precedence import memory_parameter, priority_parameter, settle
 from mbrl_robot.nodes.sensor_topics import SensorPublishers
-from mbrl_robot.scheduling import lock_memory, take_precedence
 from mbrl_robot.simulation_interface import START_STREAM, Simulation, SimulationError
 from mbrl_ros import qos
 from mbrl_ros.conversions import to_doubles
@@ -95,12 +94,6 @@ class SimulationNode(Node, ABC):
     # --- realtime -------------------------------------------------------------------------------------------------
 
     def _start_realtime(self) -> None:
-        priority = self._configuration.scheduling_priority
-        precedence = bool(priority and take_precedence(priority))
-        # What simulates for this process; those that it starts later inherit it.
-        precedence = precedence and all(take_precedence(priority, process) for process in self._simulation.processes)
-        self._health.set("scheduling_precedence", precedence)
-        self._health.set("memory_locked", self._configuration.lock_memory and lock_memory())
         self._interval_ns = round(self._simulation.sample_period * 1e9)
         self._commands = CommandDelay(round(self._robot.simulation.command_delay * 1e9))
         self._timeout_ns = round(self._robot.simulation.command_timeout * 1e9) + self._commands.delay_ns
@@ -120,6 +113,8 @@ class SimulationNode(Node, ABC):
         self._health.follow(self._work.figures)
         self._health.set("clipped_commands", 0)
         self._health.set("skipped_seconds", 0.0)
+        configuration, processes = self._configuration, self._simulation.processes
+        settle(self._health, configuration.scheduling_priority, configuration.lock_memory, processes=processes)
         timer = steady_timer(self, self._simulation.sample_period, self._tick)
         # The timer's own beginning: a sample is published as soon as it falls due, not some part of an interval later.
         self._origin_ns = now_ns() - timer.time_since_last_call()

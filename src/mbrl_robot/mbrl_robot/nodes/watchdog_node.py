@@ -5,7 +5,6 @@ It listens to the command topic itself, on which robot_node sends something ever
 or not. While anybody else sends there, this node does not.
 """
 
-import gc
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +23,7 @@ from mbrl_core.specs import Array
 from mbrl_msgs.msg import ControllerState
 from mbrl_robot.executor import NOBODY
 from mbrl_robot.nodes.on_demand import OnDemand
-from mbrl_robot.nodes.precedence import memory_parameter, priority_parameter
-from mbrl_robot.scheduling import lock_memory, take_precedence
+from mbrl_robot.nodes.precedence import memory_parameter, priority_parameter, settle
 from mbrl_robot.state_estimation import JointStatesRefused, StateEstimator
 from mbrl_robot.watchdog import CommandRefused, OwnCommands, StopMemory, Watch, Watchdog
 from mbrl_ros import qos
@@ -103,10 +101,9 @@ class WatchdogNode(Node):
         if configuration.mode == "realtime":
             self._listen()
         self._health.set("mode", configuration.mode)
-        priority = configuration.scheduling_priority
-        self._health.set("scheduling_precedence", bool(priority and take_precedence(priority)))
-        self._health.set("memory_locked", configuration.lock_memory and lock_memory(only_used=True))
         steady_timer(self, REPORT_PERIOD, self._report)
+        self.get_logger().info(f"robot {self._robot.spec.name!r}: safe action {self._robot.safe_action.kind}")
+        settle(self._health, configuration.scheduling_priority, configuration.lock_memory, only_used=True)
 
     def destroy_node(self) -> None:
         """Sends zero, or the present position, if it is this node that commands, and ends."""
@@ -248,15 +245,6 @@ class WatchdogNode(Node):
         self._health.set("joint_states_age_ms", age_ms)
 
 
-def _make_node() -> WatchdogNode:
-    node = WatchdogNode()
-    # The first line that a process logs takes tens of milliseconds: before anything is waited for.
-    node.get_logger().info(f"robot {node._robot.spec.name!r}: safe action {node._robot.safe_action.kind}")
-    gc.collect()
-    gc.freeze()
-    return node
-
-
 def main() -> int:
     """Runs the node; returns the exit status."""
-    return run(_make_node)
+    return run(WatchdogNode)
