@@ -372,6 +372,15 @@ def test_delay_with_an_offset_can_be_none() -> None:
     assert delay.steps == 1
 
 
+def test_no_delay_is_longer_than_a_plan_is_valid() -> None:
+    delay = DelayEstimator(period=0.04, most_steps=3)
+    delay.add(0.4)
+    assert delay.steps == 3
+    for _ in range(9):
+        delay.add(0.03)
+    assert delay.steps == 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_machine_that_stood_still_at_the_end_of_a_plan_does_not_stop_planning(
     kind: str, monkeypatch: pytest.MonkeyPatch

@@ -83,26 +83,28 @@ def controller_answers(controller: Controller, spec: RobotSpec) -> Answerer:
     before: TimeStep | None = None
     late = spec.delay / spec.period
 
-    def row(time_step: TimeStep) -> Array:
-        action = np.asarray(controller(time_step).actions[0], dtype=np.float64)
-        if not np.isfinite(action).all():
-            raise RolloutError(f"action of step {time_step.step}: got {action.tolist()}, expected finite numbers")
-        return action
+    def planned(time_step: TimeStep) -> Array:
+        actions = np.asarray(controller(time_step).actions, dtype=np.float64)
+        if not np.isfinite(actions).all():
+            raise RolloutError(f"actions of step {time_step.step}: got {actions.tolist()}, expected finite numbers")
+        return actions
 
     def answer(time_step: TimeStep, delay_steps: int, least_rows: int) -> Answer | None:
         nonlocal before
         rate = state_rate(before, time_step, spec)
         before = time_step
-        rows = []
-        for ahead in range(delay_steps, delay_steps + least_rows):
+        rows = np.empty((0, spec.action.size))
+        while len(rows) < least_rows:
+            ahead = delay_steps + len(rows)
             asked = time_step
             if ahead + late > 0:
                 state = time_step.state + (ahead + late) * rate
                 asked = dataclasses.replace(time_step, step=time_step.step + ahead, state=state)
                 if ahead > 0 and time_step.step_type == StepType.FIRST:
                     asked = dataclasses.replace(asked, step_type=StepType.MID, action=np.zeros(spec.action.size))
-            rows.append(row(asked))
-        return Answer(Plan(np.array(rows)), time_step.step + delay_steps)
+            rows = np.concatenate([rows, planned(asked)])
+        most = max(least_rows, spec.max_open_loop_steps + 1 - delay_steps)
+        return Answer(Plan(rows[:most]), time_step.step + delay_steps)
 
     return answer
 

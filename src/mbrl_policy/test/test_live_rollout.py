@@ -20,6 +20,7 @@ from mbrl_policy.live_rollout import (
     policy_answers,
 )
 from mbrl_policy.training import RolloutError
+from mbrl_policy.training.predictive_teacher import with_noise
 from mbrl_policy.training.rollouts import action_noise
 from mbrl_policy.training_data import collect, load_training_data, read_training_data
 
@@ -121,8 +122,27 @@ def test_a_controller_is_asked_for_the_steps_that_its_answer_can_reach() -> None
     np.testing.assert_array_equal(first.plan.actions, [[0.0], [1.0]])
     assert (later.start_step, later.plan.actions.tolist()) == (2, [[2.0]])
     assert asked == [(0, 0.5), (1, 0.5), (2, pytest.approx(0.7))]
-    with pytest.raises(RolloutError, match="action of step 1: got .*nan"):
+    with pytest.raises(RolloutError, match="actions of step 1: got .*nan"):
         controller_answers(lambda _: Plan(np.full((1, 1), np.nan)), SPEC)(episode()[1], 0, 1)
+
+
+@pytest.mark.parametrize(("delay", "rows"), [(0, 4), (1, 3), (3, 1), (5, 1)])
+def test_a_controller_s_later_rows_serve_when_the_next_plan_is_late(delay: int, rows: int) -> None:
+    answers = controller_answers(lambda step: Plan(np.arange(step.step, step.step + 9.0)[:, None]), SPEC)
+    answer = answers(episode()[1], delay, 1)
+    assert SPEC.max_open_loop_steps == 3 and answer is not None and answer.start_step == 1 + delay
+    np.testing.assert_array_equal(answer.plan.actions[:, 0], 1 + delay + np.arange(rows))
+    first = controller_answers(lambda step: Plan(np.full((2, 1), step.step)), SPEC)(episode()[0], 0, 3)
+    assert first is not None
+    np.testing.assert_array_equal(first.plan.actions[:, 0], [0.0, 0.0, 2.0, 2.0])
+
+
+def test_each_row_has_the_noise_of_its_step() -> None:
+    noise = np.arange(10.0, 14.0)[:, None]
+    controller = with_noise(lambda step: Plan(np.full((3, 1), 0.5)), noise, lambda: None)
+    for step, expected in ((0, [10.5, 11.5, 12.5]), (2, [12.5, 13.5, 0.5]), (9, [0.5, 0.5, 0.5])):
+        plan = controller(dataclasses.replace(episode()[1], step=step))
+        np.testing.assert_array_equal(plan.actions[:, 0], expected)
 
 
 def test_demonstrations_are_whole_episodes_of_teachers(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ class PlannerNode(ManagedNode):
         self._interface_hash = spec.interface_hash
         self._controller = None
         self._pending = None
-        self._delay = DelayEstimator(spec.period, self.settings.command_offset)
+        self._delay = DelayEstimator(spec.period, self.settings.command_offset, spec.max_open_loop_steps)
         self._factor = RealTimeFactor(spec.period)
         early_task, early_model = self._inputs.early()
         if early_task is not None:

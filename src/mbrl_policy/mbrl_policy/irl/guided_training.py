@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from mbrl_policy.training.algorithm import (
     TrainingInterrupted,
 )
 from mbrl_policy.training.model_based import COLUMNS
-from mbrl_policy.training.predictive_teacher import planner_of
+from mbrl_policy.training.predictive_teacher import planner_of, with_noise
 from mbrl_policy.training.rollouts import Rollout, RolloutError, TrainingRobot, transitions_of
 
 
@@ -144,14 +144,8 @@ class GuidedCostTraining(TrainingAlgorithm):
         action, steps = self.robot.spec.action, self._steps()
         scale = self.config.exploration * 0.5 * (np.array(action.upper) - np.array(action.lower))
         noise = self.random("exploration").standard_normal((steps, action.size))
-        controller, rows = self._follow(reward), scale * noise
-
-        def answer(time_step: TimeStep) -> Plan:
-            self._check(keep_going)
-            # In real time one is asked about steps that the episode does not have any more.
-            return Plan(controller(time_step).actions[:1] + rows[min(time_step.step, steps - 1)])
-
-        episode = self.robot.rollout_controller(answer, steps=steps, seed=self.rollout_seed(0))
+        controller = with_noise(self._follow(reward), scale * noise, lambda: self._check(keep_going))
+        episode = self.robot.rollout_controller(controller, steps=steps, seed=self.rollout_seed(0))
         self.rollouts += 1
         if self.model is None:
             new = transitions_of([episode])
@@ -173,8 +167,7 @@ class GuidedCostTraining(TrainingAlgorithm):
 
         def answer(time_step: TimeStep) -> Plan:
             try:
-                # Robots number episodes in their own way; what a planner draws is keyed by this trainer's iteration.
-                return controller.answer(replace(time_step, episode=1)).plan
+                return controller.answer(time_step).plan
             except PlanningError as error:
                 raise RolloutError(f"no plan at step {time_step.step}: {error}") from error
 

@@ -62,7 +62,8 @@ class EpisodeRunner:
         self._node, self._robot, self._controller = node, robot, controller
         self._lockstep, self._tolerances, self._timeouts = lockstep, tolerances, timeouts
         self._given_delay = 0 if lockstep and delay_steps < 0 else delay_steps
-        self._delay = DelayEstimator(robot.spec.period, robot.command_offset)
+        spec = robot.spec
+        self._delay = DelayEstimator(spec.period, robot.command_offset, spec.max_open_loop_steps)
         self._producer = f"{node.get_fully_qualified_name()}@{os.uname().nodename}:{os.getpid()}"
         self._requests: queue.SimpleQueue[tuple[RolloutRequest, Task]] = queue.SimpleQueue()
         self._request: RolloutRequest | None = None

@@ -151,7 +151,8 @@ class PolicyNode(ManagedNode):
         assert source.spec is not None
         self.get_logger().info(f"robot {source.spec.name!r}: period {source.spec.period} s")
         self._pending = self._controller = None
-        self._delay = DelayEstimator(source.spec.period, self.settings.command_offset)
+        spec = source.spec
+        self._delay = DelayEstimator(spec.period, self.settings.command_offset, spec.max_open_loop_steps)
         if source.policy is not None:
             self._policy_changed()
         early = source.early()

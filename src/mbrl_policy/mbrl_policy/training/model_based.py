@@ -116,7 +116,7 @@ class ModelBasedTrainer(TrainingAlgorithm):
             exploration = RandomExploration(ExplorationConfig(seed=seed), self.robot.spec)
 
             def answer(step: TimeStep, draw: RandomExploration = exploration) -> Plan:
-                return Plan(draw.actions(step.episode, step.step, step.state)[:1])
+                return Plan(draw.actions(step.episode, step.step, step.state))
 
             found.append(self.robot.rollout_controller(answer, seed=seed))
         return found

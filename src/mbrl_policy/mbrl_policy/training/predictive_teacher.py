@@ -62,8 +62,8 @@ def narrowed(action: ActionSpec, reserve: float) -> ActionSpec:
 
 
 def with_noise(controller: Controller, noise: Array, check: Callable[[], None]) -> Controller:
-    """Row 0 of the controller's plans plus noise [T, m] of the step; `check` may raise before each. There is none from
-    step T on: in real time one is asked about steps that the episode does not have any more.
+    """The controller's plans plus noise [T, m], each row that of its step; `check` may raise before each. There is none
+    from step T on: in real time one is asked about steps that the episode does not have any more.
 
     It is told that all rollouts are the same episode: a planner that draws the same in all of them leaves nothing but
     noise and start for them to differ by, and local models need rollouts that are near each other.
@@ -71,7 +71,9 @@ def with_noise(controller: Controller, noise: Array, check: Callable[[], None]) 
 
     def answer(time_step: TimeStep) -> Plan:
         check()
-        action = controller(replace(time_step, episode=1)).actions[:1]
-        return Plan(action + noise[time_step.step] if time_step.step < len(noise) else action)
+        actions = np.array(controller(replace(time_step, episode=1)).actions)
+        own = noise[time_step.step : time_step.step + len(actions)]
+        actions[: len(own)] += own
+        return Plan(actions)
 
     return answer
