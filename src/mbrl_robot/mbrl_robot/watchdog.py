@@ -53,32 +53,38 @@ class Watchdog:
         self._safe = SafeController(robot)
         self._scale = np.array(robot.spec.action.scale)
         self._last_ns = 0
-        # Source stamp and steady time of arrival.
+        # Source stamp and steady time.
         self._farewell: tuple[int, int] | None = None
 
-    def commanded(self, command: Array, arrival_ns: int, stamp_ns: int) -> None:
+    @property
+    def due_ns(self) -> int:
+        """When the silence will have lasted too long, should nobody command."""
+        return self._last_ns + self.timeout_ns
+
+    def commanded(self, command: Array, time_ns: int, stamp_ns: int) -> None:
         """Somebody else has sent an SI command [action_size]: arms, or hands back.
 
-        `stamp_ns` is when it was sent; one from before a farewell does not arm. A command that no backend executes
-        is no sign of life: raises CommandRefused (wrong_length, non_finite).
+        `time_ns` is when the silence begins that follows; `stamp_ns` the source stamp: a command from before a farewell
+        does not arm. A command that no backend executes is no sign of life: raises CommandRefused (wrong_length,
+        non_finite).
         """
         size = self.robot.spec.action.size
         if command.shape != (size,):
             raise CommandRefused("wrong_length", f"{len(command)} numbers, expected {size}")
         if not np.isfinite(command).all():
             raise CommandRefused("non_finite", f"{command.tolist()}, expected finite numbers")
-        if self.state is Watch.IDLE and self._is_from_before_the_farewell(arrival_ns, stamp_ns):
+        if self.state is Watch.IDLE and self._is_from_before_the_farewell(time_ns, stamp_ns):
             return
         if self.state is Watch.ARMED:
-            self.longest_silence_ns = max(self.longest_silence_ns, arrival_ns - self._last_ns)
+            self.longest_silence_ns = max(self.longest_silence_ns, time_ns - self._last_ns)
         self.state = Watch.ARMED
-        self._last_ns = arrival_ns
+        self._last_ns = time_ns
         self._safe.leave()
         self._guard.follow(command / self._scale)
 
-    def farewell(self, arrival_ns: int, stamp_ns: int) -> None:
+    def farewell(self, time_ns: int, stamp_ns: int) -> None:
         """robot_node ends and has sent its last command: its silence from `stamp_ns` on is no accident."""
-        self._farewell = (stamp_ns, arrival_ns)
+        self._farewell = (stamp_ns, time_ns)
         self.state = Watch.IDLE
 
     def silence_ns(self, time_ns: int) -> int:
@@ -108,9 +114,9 @@ class Watchdog:
         """What to send at the very end, SI [action_size], in `state` [state_size] or None; None: nothing."""
         return rest_command(self.robot, state, self._guard.last)
 
-    def _is_from_before_the_farewell(self, arrival_ns: int, stamp_ns: int) -> bool:
+    def _is_from_before_the_farewell(self, time_ns: int, stamp_ns: int) -> bool:
         """Two topics may overtake each other, but not by much; stamps further apart say nothing, as time can be set."""
-        if self._farewell is None or arrival_ns - self._farewell[1] > OVERTAKING_NS:
+        if self._farewell is None or time_ns - self._farewell[1] > OVERTAKING_NS:
             return False
         return stamp_ns <= self._farewell[0]
 

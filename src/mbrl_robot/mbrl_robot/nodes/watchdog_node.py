@@ -36,10 +36,13 @@ from mbrl_ros.workload import Workload
 
 LAST_WORDS = Duration(seconds=0.5)
 REPORT_PERIOD = 1.0
-# A command may lie in the queue when the time is up, most of all when this process itself was held up: the queue is
-# looked at once more. At most this share of a control period.
+# A command may lie in the queue when the time is up, most of all when this process itself was held up: the first time
+# this long before it is up, and then once more, the queue comes first. At most this share of a control period.
 SECOND_LOOK_NS = 2_000_000
 SECOND_LOOK_SHARE = 0.1
+# The silence counts from when a command was sent, if its stamp is at most so old, in control periods. An older one has
+# waited here, or its sender's clock is another.
+LONGEST_WAY = 0.25
 
 
 @dataclass(frozen=True)
@@ -147,14 +150,17 @@ class WatchdogNode(Node):
 
     def _take_foreign_command(self, message: Float64MultiArray, stamp_ns: int) -> None:
         tripped = self._watchdog.state is Watch.TRIPPED
+        on_its_way_ns = time.time_ns() - stamp_ns
+        if not 0 <= on_its_way_ns <= LONGEST_WAY * self._period_ns:
+            on_its_way_ns = 0
         try:
-            self._watchdog.commanded(np.array(message.data, dtype=np.float64), now_ns(), stamp_ns)
+            self._watchdog.commanded(np.array(message.data, dtype=np.float64), now_ns() - on_its_way_ns, stamp_ns)
         except CommandRefused as error:
             self._health.refuse(f"command/{error.reason}", f"{self._topic}: {error}")
             return
         if self._watchdog.state is Watch.ARMED:
             self._looked_again = False
-            self._wake_after(self._watchdog.timeout_ns)
+            self._wake_after(self._watchdog.due_ns - self._second_look_ns - now_ns())
         if tripped:
             self._health.ok()
             self._report()
@@ -195,13 +201,16 @@ class WatchdogNode(Node):
 
     def _time_is_up(self) -> None:
         time_ns = now_ns()
-        if not self._watchdog.is_due(time_ns):
+        if self._watchdog.state is Watch.IDLE:
             self._timer.cancel()
             return
-        trips = self._watchdog.state is not Watch.TRIPPED
+        trips = self._watchdog.state is Watch.ARMED
         if trips and not self._looked_again:
             self._looked_again = True
             self._wake_after(self._second_look_ns)
+            return
+        if not self._watchdog.is_due(time_ns):
+            self._wake_after(self._watchdog.due_ns - time_ns)
             return
         silence_ns = self._watchdog.silence_ns(time_ns)
         self._publish(self._watchdog.command(self._state_or_none(time_ns)))
@@ -215,7 +224,8 @@ class WatchdogNode(Node):
             self.get_logger().error(f"{text} ({kind})")
 
     def _wake_after(self, delay_ns: int) -> None:
-        self._timer.timer_period_ns = delay_ns
+        """And as much later again, where nothing else is asked for."""
+        self._timer.timer_period_ns = max(delay_ns, 1)
         self._timer.reset()
 
     def _publish(self, command: Array) -> None:
