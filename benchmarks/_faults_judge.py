@@ -291,11 +291,12 @@ class Judge:
             (step for step in after
              if step.content[2] == LAST and step.content[3] == FAULT and step.sent_ns < since + FAULT_WITHIN_NS), None,
         )  # fmt: skip
-        begun = since
-        if fault is not None or (event.kind, event.node) == ("kill", "robot"):
-            first = next((step for step in after if step.content[2] == 0), None)
-            begun = first.sent_ns if first is not None else math.inf
-        moving = next((step for step in after if step.sent_ns > begun and step.content[2] == 1), None)
+        # The next episode is known by its steps: the observer may find a new robot_node only after it has sent the first.
+        if (event.kind, event.node) == ("kill", "robot"):
+            after = [step for step in after if step.process != event.process]
+        elif fault is not None:
+            after = [step for step in after if step.content[0] != fault.content[0]]
+        moving = next((step for step in after if step.sent_ns > since and step.content[2] == 1), None)
         return {
             "fault": int(fault is not None),
             "seconds_until_it_moves": NEVER if moving is None else (moving.sent_ns - event.at_ns) * 1e-9,
