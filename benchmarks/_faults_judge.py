@@ -291,7 +291,7 @@ class Judge:
             (step for step in after
              if step.content[2] == LAST and step.content[3] == FAULT and step.sent_ns < since + FAULT_WITHIN_NS), None,
         )  # fmt: skip
-        # The next episode is known by its steps: the observer may find a new robot_node only after it has sent the first.
+        # The next episode is known by its steps: the observer may find a new robot_node after it has sent the first.
         if (event.kind, event.node) == ("kill", "robot"):
             after = [step for step in after if step.process != event.process]
         elif fault is not None:
