@@ -100,7 +100,7 @@ class Campaign:
         view.wait(lambda: view.serving("explore", 10), "the random trial", 120.0)
         for node in ("robot", "mujoco", "faulty_backend", "learner", "planner", "policy", "recorder", "watchdog"):
             view.wait(lambda node=node: view.told(node, 0), f"/diagnostics of {node}")
-        view.wait(lambda: view.has_model("planner"), "a model", 120.0)
+        view.wait(lambda: int(view.figures_of("planner").get("model_version", 0)) > 0, "a model", 120.0)
 
     # --- single events ----------------------------------------------------------------------------------------
 

@@ -151,11 +151,6 @@ class Judge:
             found[message.publisher].append(message)
         return {name: sorted(group, key=lambda message: message.number) for name, group in found.items()}
 
-    def said_last(self, node: str, figures: tuple[str, ...]) -> dict[str, str]:
-        """Figures of a node's newest /diagnostics."""
-        newest = next((m.content[0][3] for m in reversed(self.view.heard["d"]) if m.content[0][0] == node), {})
-        return {name: newest[name] for name in figures if name in newest}
-
     def missed_by_own_count(self) -> int:
         """Ticks of episodes that the processes of robot_node say they have left out, those of freezes among them."""
         newest: dict[str, int] = {}

@@ -107,10 +107,13 @@ class View:
         """Whether a node has published /diagnostics after that time, from another process than `unlike`."""
         return any(message.content[0][0] == node and message.process != unlike for message in self.since("d", after_ns))
 
-    def has_model(self, node: str) -> bool:
-        """Whether a node says on /diagnostics that it has a learned model."""
-        told = [message.content[0][3] for message in self.since("d", 0) if message.content[0][0] == node]
-        return bool(told) and int(told[-1].get("model_version", 0)) > 0
+    def figures_of(self, node: str) -> dict[str, str]:
+        """The figures of a node's newest /diagnostics; none when it has not been heard of."""
+        with self._lock:
+            for message in reversed(self.heard["d"]):
+                if message.content[0][0] == node:
+                    return dict(message.content[0][3])
+        return {}
 
     def said_last(self) -> list[str]:
         """The newest /diagnostics of every process of the last minute, oldest first, in words."""

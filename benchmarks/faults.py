@@ -82,7 +82,8 @@ def run(rate: int, folder: Path, options: argparse.Namespace) -> tuple[list[dict
     rows = [{"rate": rate, **row} for row in judge.rows()]
     figures = judge.every_command() | {"stuck": stuck, "observer_precedence": view.precedence}
     figures["missed_ticks_by_own_count"] = judge.missed_by_own_count()
-    figures["planner"] = judge.said_last("planner", PLANNER_FIGURES)
+    said = view.figures_of("planner")
+    figures["planner"] = {name: said[name] for name in PLANNER_FIGURES if name in said}
     lengths = [1e-6 * (end - begin) for begin, end in view.held_up]
     figures |= {"hold_ups": len(lengths), "longest_hold_up_ms": max(lengths, default=0.0), "held_up_ms": sum(lengths)}
     figures["stolen_ms"] = stolen_ms() - stolen
