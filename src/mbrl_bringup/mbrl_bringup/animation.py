@@ -57,9 +57,11 @@ def render(run: Run, robot: Robot) -> list[Any]:
     import mujoco
     from PIL import Image, ImageDraw
 
+    from mbrl_core.mjcf import compile_mjcf
+
     if robot.mjcf is None:
         raise ValueError(f"robot {robot.spec.name!r} has no MJCF to render from")
-    model = mujoco.MjModel.from_xml_path(str(robot.mjcf))
+    model = compile_mjcf(robot.mjcf)
     # Mesa's software renderer is alone with the frames: what costs most there is left out.
     model.vis.quality.offsamples = 0
     data = mujoco.MjData(model)

@@ -42,6 +42,17 @@ class RobotMjcf:
         return np.clip(command / self.command_per_control, self.control_lower, self.control_upper)
 
 
+def compile_mjcf(path: Path) -> mujoco.MjModel:
+    """Compiles an MJCF file; MuJoCo's warnings go to the console alone from then on. Raises ValueError where it cannot.
+
+    As it comes MuJoCo also writes each of them to MUJOCO_LOG.TXT in the working directory, without end.
+    """
+    log = mujoco.MjLogConfig.get()
+    log.logto_file = False
+    mujoco.MjLogConfig.set(log)
+    return mujoco.MjModel.from_xml_path(str(path))
+
+
 def load_mjcf(robot: Robot, substeps: int = 1) -> RobotMjcf:
     """Loads the robot's MJCF with each of its time steps cut into `substeps`.
 
@@ -55,7 +66,7 @@ def load_mjcf(robot: Robot, substeps: int = 1) -> RobotMjcf:
         raise FileNotFoundError(f"robot {robot.spec.name!r}: mjcf {robot.mjcf} does not exist")
     if substeps < 1:
         raise ValueError(f"substeps: got {substeps}, expected at least 1")
-    model = _load(robot)
+    model = _load(robot.mjcf)
     _check_period(robot, model.opt.timestep)
     model.opt.timestep /= substeps
     # MuJoCo would answer a diverged state by a silent reset. It has to be an error.
@@ -99,11 +110,11 @@ def _digest_file(path: Path, digest: "hashlib._Hash", folder: Path | None = None
         _digest_file(inner if inner.is_file() else path.parent / name, digest, folder)
 
 
-def _load(robot: Robot) -> mujoco.MjModel:
+def _load(path: Path) -> mujoco.MjModel:
     try:
-        return mujoco.MjModel.from_xml_path(str(robot.mjcf))
+        return compile_mjcf(path)
     except ValueError as error:
-        raise SpecError(f"{robot.mjcf}: {error}") from None
+        raise SpecError(f"{path}: {error}") from None
 
 
 def _check_period(robot: Robot, timestep: float) -> None:

@@ -118,6 +118,18 @@ def test_divergence_is_an_error_and_no_silent_reset() -> None:
     simulation.advance(5)
 
 
+def test_warnings_of_mujoco_leave_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    simulation = MujocoSimulation(load_robot(ROBOTS / "acrobot.yaml"))
+    monkeypatch.chdir(tmp_path)
+    simulation.reset(np.array([0.0, 0.0, 1e200, 1e200]))
+    with pytest.raises(SimulationError):
+        simulation.advance(5)
+    assert "unstable" in "".join(capfd.readouterr())
+    assert not list(tmp_path.iterdir())
+
+
 def test_joint_that_the_mjcf_lacks_is_named(tmp_path: Path) -> None:
     joints = [{"name": "slider", "kind": "linear"}, {"name": "pole", "kind": "angular"}]
     robot = load_robot(robot_file(tmp_path, "cartpole", joints=joints))

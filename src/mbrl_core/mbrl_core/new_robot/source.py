@@ -7,6 +7,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from mbrl_core.mjcf import compile_mjcf
 from mbrl_core.specs import Array
 
 JOINT_KINDS = {mujoco.mjtJoint.mjJNT_HINGE: "angular", mujoco.mjtJoint.mjJNT_SLIDE: "linear"}
@@ -80,7 +81,7 @@ def read_source(path: Path) -> Source:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        model = mujoco.MjModel.from_xml_path(str(path))
+        model = compile_mjcf(path)
     except ValueError as error:
         raise NewRobotError(f"{path}: MuJoCo does not compile it: {error}") from None
     joints = tuple(_joint(model, number, path) for number in range(model.njnt))
