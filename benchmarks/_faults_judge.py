@@ -57,7 +57,7 @@ class Judge:
         missing = unobserved = excused = 0
         longest = 0.0
         for process in self._processes(self.of_robot).values():
-            for before, after in pairwise(process):
+            for index, (before, after) in enumerate(pairwise(process)):
                 lost = after.number - before.number - 1
                 unobserved += lost
                 periods = (after.sent_ns - before.sent_ns) / self.period_ns
@@ -70,8 +70,11 @@ class Judge:
                         excused += round(periods) - 1
                     else:
                         missing += round(periods) - 1
-                        words = f"{periods:.2f} periods, {held_up:.2f} of them held up"
-                        print(f"no command for {words}, {self._after(before)}", flush=True)
+                        words = f"{periods:.2f} periods, {held_up:.2f} of them held up, {self._after(before)}"
+                        # Whether a tick was late or left out: after a late one the next comes all the sooner.
+                        around = process[max(0, index - 2) : index + 5]
+                        near = ", ".join(f"{(b.sent_ns - a.sent_ns) / self.period_ns:.2f}" for a, b in pairwise(around))
+                        print(f"no command for {words}; periods between those around it: {near}", flush=True)
         return {
             "ticks_without_command": missing,
             "ticks_without_command_while_the_machine_was_held_up": excused,
@@ -91,9 +94,9 @@ class Judge:
         """For how long the machine held up any of its processors between two times, ns."""
         total, reached = 0, begin_ns
         for begin, end in sorted(self.view.held_up):
-            if end > reached and begin < end_ns:
-                total += min(end, end_ns) - max(begin, reached)
-                reached = end
+            new = min(end, end_ns) - max(begin, reached)
+            if new > 0:
+                total, reached = total + new, end
         return total
 
     def _measured(self, column: str, begin_ns: int, end_ns: int, unit_ns: float) -> dict[str, float]:

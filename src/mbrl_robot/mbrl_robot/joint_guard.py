@@ -12,11 +12,11 @@ class JointGuard:
     """Bounds of normalised actions [action_size] in a state.
 
     A soft stop acts where the joint is beyond it, or would be after one control period and the robot's own delay at its
-    present speed. What
-    pushes further out is not passed: a velocity becomes zero, an effort zero less `braking` times the speed outwards, a
-    position that of the stop. A limit of speed acts likewise where the joint is faster. Where both act, the soft stop
-    has the last word. It knows no masses: whether the joint comes to rest within the margin is for whoever chooses
-    margin and braking.
+    present speed. What pushes further out is not passed: a velocity becomes zero, an effort zero less `braking` times
+    the speed outwards, a position that of the stop. A limit of speed does the same to an effort where the joint is
+    faster; a velocity is cut to the limit, and a position to what the joint reaches at it within one control period,
+    however fast it is. Where both act, the soft stop has the last word. It knows no masses: whether the joint comes to
+    rest within the margin is for whoever chooses margin and braking.
     """
 
     def __init__(self, robot: Robot) -> None:
