@@ -197,14 +197,15 @@ def launch_nodes(path: str) -> dict[str, dict[str, Any]]:
 
 
 def parameters(node: dict[str, Any]) -> dict[str, Any]:
-    return {item["name"]: item["value"] for item in node["param"]}
+    """Those with a name; a file has none."""
+    return {item["name"]: item["value"] for item in node["param"] if "name" in item}
 
 
 def test_launch_file() -> None:
     text = LAUNCH.read_text()
     assert "$(eval" not in text
     arguments = {item["arg"]["name"]: item["arg"] for item in load(LAUNCH)["launch"] if "arg" in item}
-    assert set(arguments) == {"robot", "path", "gui", "world"}
+    assert set(arguments) == {"robot", "path", "gui", "world", "respawn", "parameters"}
     assert arguments["world"]["default"] == f"$(find-pkg-share mbrl_description)/sdf/{WORLD.name}"
     assert arguments["path"]["default"] == "ros2_control"
     choices = [choice["value"] for choice in arguments["robot"]["choice"]]
@@ -239,6 +240,9 @@ def test_bridge_path_has_forces_and_nothing_of_ros2_control() -> None:
     assert bridge == {"config_file": "$(find-pkg-share mbrl_bringup)/config/gazebo/$(var robot)_bridge.yaml"}
     assert parameters(nodes["command_splitter"])["robot_file"] == "$(var robot_file)"
     assert not {"robot_state_publisher", "spawn_controllers"} & set(nodes)
+    for own in ("gazebo_reset", "command_splitter"):
+        assert nodes[own]["param"][-1] == {"from": "$(var parameters)"}
+        assert nodes[own]["respawn"] == "$(var respawn)"
 
 
 def test_ros2_control_path_has_controllers_and_no_forces() -> None:
