@@ -131,10 +131,7 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     "gazebo_ros2_control": ("launch/gazebo.launch.yaml", {}),
     "gazebo_bridge": ("launch/gazebo.launch.yaml", {"path": "bridge", "robot": "pendulum", "gui": "false"}),
     "view_default": ("launch/view.launch.yaml", {"robot": "pendulum"}),
-    "view_own_robot": (
-        "launch/view.launch.yaml",
-        {"robot": "/tmp/a robot/own.yaml", "frames": "false"},
-    ),
+    "view_own_robot": ("launch/view.launch.yaml", {"robot": "/tmp/a robot/own.yaml", "frames": "false"}),
     "view_in_gazebo": (
         "launch/view.launch.yaml",
         {"robot": "arm", "frames": "false", "use_sim_time": "true", "namespace": "fleet/one"},
